@@ -200,6 +200,12 @@ def _graph_memory() -> float:
     return graphs.measured()[1]
 
 
+def _client_methods() -> float:
+    from bench.clients import row
+
+    return asyncio.run(row.ignored())
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -224,6 +230,8 @@ ROWS: tuple[Row, ...] = (
         0.9, None, _media_put),
     Row("media_upload_ratio", "complete uploads of 1 MiB with initialize and finalize ÷ plain S3 PUTs, same run", "ratio",
         None, None, _media_upload),
+    Row("client_methods_ignored", "methods of tweepy and twitter-api-v2 that are neither served nor refused as the table says",
+        "methods", None, 0, _client_methods),
     Row("cdn_hit_vs_lru",
         "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's approximation for LRU",
         "ratio", 0.9, 1.1, _cdn_hit),

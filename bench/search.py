@@ -119,7 +119,7 @@ async def _searches(base_url: str, headers: list[dict[str, str]], for_s: float, 
                 return
             tally.latencies_s.append(time.monotonic() - due_s)
             tally.kinds.setdefault(kind, []).append(time.monotonic() - due_s)
-            tally.hits += len(body["data"])
+            tally.hits += len(body.get("data", ()))
             if kind != "next" and "next_token" in body["meta"]:
                 tally.tokens.append((path, body["meta"]["next_token"]))
 
@@ -186,7 +186,7 @@ async def _until_found(web: aiohttp.ClientSession, url: str, caller: dict[str, s
     while time.monotonic() < began_s + PATIENCE_S:
         async with web.get(url, headers=caller) as reply:
             body = orjson.loads(await reply.read())
-            if reply.status == 200 and body["data"]:
+            if reply.status == 200 and body.get("data"):
                 return time.monotonic() - began_s
         await asyncio.sleep(POLL_S)
     raise TimeoutError(f"a tweet was not found within {PATIENCE_S:.0f} s of its acknowledgement")

@@ -99,6 +99,14 @@ class SearchIndex(Protocol):
         """Return the id of the `n`-th newest tweet that matches (1 = the newest), None if there are fewer."""
         ...
 
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        """Return how many matching tweets were created in each interval of `times_ms`, which ascend.
+
+        An interval includes its start and excludes its end: one count fewer than times. `limit`, `rank` and
+        `after` of `ask` have no effect.
+        """
+        ...
+
     async def view(self) -> str:
         """Return a snapshot of what is visible now (or was a moment ago).
 

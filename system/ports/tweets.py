@@ -62,6 +62,21 @@ class TweetStore(Protocol):
         """Return the author's newest `limit` tweets below `before`, deleted ones included with `deleted=True`."""
         ...
 
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        """Return author -> how many tweets of theirs exist and are not deleted; 0 for an unknown author."""
+        ...
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        """Note that a tweet replies to `parent_id`, or that this reply was deleted, which is final.
+
+        Safe to repeat, in any order.
+        """
+        ...
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        """Return tweet -> how many replies to it were noted and are not deleted; 0 where there are none."""
+        ...
+
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
         """Return the rows of one (shard, 10 s) partition, oldest first."""
         ...

@@ -222,3 +222,33 @@ async def test_seeded_tweets_are_ordinary_tweets(tweets):
     runs = [run async for run in tweets.scan_run(range(author, author + 7))]
     assert sorted(t.id for run in runs for t in run) == sorted(t.id for t in seeded)
     assert (await tweets.get([seeded[3].id]))[seeded[3].id] == seeded[3]
+
+
+async def test_the_tweets_of_an_author_are_counted_without_the_deleted_ones(tweets):
+    """Also a delete whose tweet was never written."""
+    author = fresh_author()
+    made = [a_tweet(f"number {n}", author_id=author) for n in range(5)]
+    for tweet in made:
+        await tweets.append(tweet)
+    await tweets.delete(made[0].id, author)
+    await tweets.mark_deleted([(fresh_id(), author)])
+
+    nobody = fresh_author()
+    assert await tweets.tweet_counts([author, nobody, author]) == {author: 4, nobody: 0}
+    assert await tweets.tweet_counts([]) == {}
+
+
+async def test_replies_are_counted_once_and_a_deleted_reply_stays_deleted(tweets):
+    """Events may be repeated, and arrive in any order."""
+    parent, lonely = fresh_id(), fresh_id()
+    first, second, third = fresh_id(), fresh_id(), fresh_id()
+    for reply in (first, second, first):
+        await tweets.note_reply(parent, reply)
+    await tweets.note_reply(parent, third, deleted=True)
+    await tweets.note_reply(parent, third)
+    assert await tweets.reply_counts([parent, lonely]) == {parent: 2, lonely: 0}
+
+    await tweets.note_reply(parent, second, deleted=True)
+    await tweets.note_reply(parent, second)
+
+    assert await tweets.reply_counts([parent]) == {parent: 1}

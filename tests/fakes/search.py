@@ -8,6 +8,7 @@ visible immediately, which the port allows.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -63,6 +64,10 @@ class MemorySearch:
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
         newest_first = sorted(_matches(self._visible(ask.view), ask), reverse=True)
         return newest_first[n - 1] if len(newest_first) >= n else None
+
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        created = [self._documents[tweet_id].tweet.created_ms for tweet_id in _matches(self._documents, ask)]
+        return [sum(start <= at < end for at in created) for start, end in itertools.pairwise(times_ms)]
 
     async def view(self) -> str:
         self._opened += 1

@@ -32,6 +32,7 @@ class MemoryTweets(Memory):
         self._by_author: dict[int, list[int]] = {}  # ids, ascending
         self._outbox: dict[tuple[int, int], dict[tuple[int, str], Event]] = {}
         self._marks: dict[int, int] = {}
+        self._replies: dict[int, dict[int, bool]] = {}  # parent -> reply -> whether it is deleted
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
@@ -78,6 +79,17 @@ class MemoryTweets(Memory):
         stop = bisect.bisect_left(tweet_ids_of_author, ids.MAX_ID if before is None else before)
         newest = (self._read(tweet_id) for tweet_id in reversed(tweet_ids_of_author[max(0, stop - limit) : stop]))
         return [tweet for tweet in newest if tweet]
+
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        written = {author: self._by_author.get(author, ()) for author in author_ids}
+        return {author: sum(tweet_id not in self._deleted for tweet_id in tweet_ids) for author, tweet_ids in written.items()}
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        replies = self._replies.setdefault(parent_id, {})
+        replies[tweet_id] = replies.get(tweet_id, False) or deleted
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        return {parent: sum(not deleted for deleted in self._replies.get(parent, {}).values()) for parent in parent_ids}
 
     def _add_event(self, tweet_id: int, written_ms: int, event: Event) -> None:
         partition = (tweet_id % SHARDS, written_ms // BUCKET_MS)

@@ -51,8 +51,8 @@ class Client:
         if route == "post":
             row["tweet_id"] = int(answer["data"]["id"])
         if route in ("home", "user_tweets"):
-            row |= {"page_ids": [int(tweet["id"]) for tweet in answer["data"]],
-                    "page_authors": [int(tweet["author_id"]) for tweet in answer["data"]],
+            row |= {"page_ids": [int(tweet["id"]) for tweet in answer.get("data", ())],
+                    "page_authors": [int(tweet["author_id"]) for tweet in answer.get("data", ())],
                     "cursor_out": answer["meta"].get("next_token", ""), "scanned_low": int(headers["x-tweetlab-scanned"])}
         self.rows.append(row)
         return row

@@ -14,6 +14,7 @@ import minio
 import pytest
 import yarl
 
+from scenarios.world import pictures
 from system.kernel import cdn_links
 from system.kernel.policies import MediaKnobs, Policies
 from system.ports import MediaState
@@ -80,6 +81,44 @@ async def test_the_cache_key_is_the_path_and_hits_return_the_upload(rig):
     assert await read(rig, other) == (200, "HIT", data)
     assert await read(rig, other, range="bytes=3-9") == (206, "HIT", data[3:10])
     assert await read(rig, other, "HEAD") == (200, "HIT", b"")
+
+
+@pytest.mark.parametrize("number", range(len(pictures.TYPES)))
+async def test_a_reader_gets_a_picture_without_its_position(rig, number):
+    """All four types, from the edge: the same look, another file, and the API states its size and digest."""
+    ann, bob = await rig.people("ann", "bob")
+    picture = pictures.draw(time.monotonic_ns(), number)
+    wish = {"media_type": picture.media_type, "total_bytes": len(picture.data),
+            "sha256": hashlib.sha256(picture.data).hexdigest()}
+    _, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
+    place = body["data"]
+    assert await put(rig, place, picture.data) == 200
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 200
+    await rig.post(ann, "look", media=[place["id"]])
+
+    _, shown, _ = await rig.ask("GET", f"/2/media/{place['id']}", bob)
+    status, _, served = await read(rig, shown["data"]["url"])
+
+    assert status == 200 and pictures.canaries_in(picture.data) > 0 == pictures.canaries_in(served)
+    assert pictures.look(served) == pictures.look(picture.data)
+    assert (shown["data"]["size"], shown["data"]["sha256"]) == (len(served), hashlib.sha256(served).hexdigest())
+
+
+async def test_the_uploaded_bytes_are_out_of_reach_of_the_edge(rig):
+    """Not below the path that it serves, not readable with its credentials, and empty after finalize."""
+    (ann,) = await rig.people("ann")
+    data = plain_png()
+    place = await place_for(rig, ann, data)
+    assert await put(rig, place, data) == 200
+    key, bucket = cdn_links.upload_key(place["id"]), cdn_links.bucket(rig.config.namespace)
+    reader = minio.Minio(rig.config.stores.minio, cdn_links.STORAGE_USER, cdn_links.storage_password(rig.config.edge_secret),
+                         secure=False, region="us-east-1")
+
+    assert (await read(rig, rig.ports.edge.link(key, 60)))[0] == 404
+    with pytest.raises(minio.error.S3Error, match="Access Denied"):
+        reader.get_object(bucket, key)
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 200
+    assert await rig.ports.blobs.get(key) == b""
 
 
 async def test_a_warm_cache_serves_nothing_without_a_valid_signature(rig):

@@ -30,7 +30,7 @@ def fresh_word() -> str:
 async def page(rig: Rig, viewer: int, query: str) -> tuple[list[int], dict[str, Any]]:
     status, body, _ = await rig.ask("GET", PATH + query, viewer)
     assert status == 200, body
-    return [int(tweet["id"]) for tweet in body["data"]], body["meta"]
+    return [int(tweet["id"]) for tweet in body.get("data", ())], body["meta"]
 
 
 async def finds(rig: Rig, viewer: int, query: str, wanted: set[int]) -> None:

@@ -88,7 +88,7 @@ async def test_a_tweet_reaches_a_follower_and_disappears_with_its_delete(rig):
 
     async def is_found() -> bool:
         _, hits, _ = await rig.ask("GET", "/2/tweets/search/recent?query=walrus", bob)
-        return str(tweet) in [hit["id"] for hit in hits["data"]]
+        return str(tweet) in [hit["id"] for hit in hits.get("data", ())]
 
     await until(is_found)
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", bob))[0] == 403
@@ -130,7 +130,7 @@ async def test_pages_of_a_users_tweets_are_disjoint_and_complete(rig):
     for _ in range(4):
         status, body, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?max_results=4{token}", ann)
         assert status == 200
-        read += [int(tweet["id"]) for tweet in body["data"]]
+        read += [int(tweet["id"]) for tweet in body.get("data", ())]
         if "next_token" not in body["meta"]:
             break
         token = f"&pagination_token={body['meta']['next_token']}"
@@ -221,7 +221,7 @@ async def test_a_list_of_an_unknown_user_is_not_an_empty_list(rig, path):
     quiet, page, _ = await rig.ask("GET", f"/2/users/{ann}/{path}", ann)
 
     assert (nobody, body["status"]) == (404, 404) and "999999999" in body["detail"]
-    assert (quiet, page["data"], page["meta"]["result_count"]) == (200, [], 0)
+    assert (quiet, page) == (200, {"meta": {"result_count": 0}})
 
 
 async def test_included_authors_have_the_requested_fields(rig):

@@ -13,16 +13,19 @@ from system import bootstrap
 from system.kernel import cdn_links, clock, ids
 from system.kernel.errors import Conflict, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet, tweet_deleted
-from system.kernel.policies import MediaKnobs
+from system.kernel.http.asgi import Spent
+from system.kernel.policies import MediaKnobs, Policies
 from system.ports import MediaState, Record
 from system.services.media import handlers, orphan_collector
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
-from system.services.shared.media_includes import MediaIncludes
+from system.services.shared.bodies import view_of
+from system.services.shared.reads import Reads
 from system.services.shared.visibility import Visibility
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge, MemoryMedia
+from tests.fakes.timelines import MemoryHotTweets
 from tests.fakes.tweets import MemoryTweets
 from tests.fakes.users import MemoryUsers
 from tests.helpers.pictures import PlainStripper
@@ -317,21 +320,25 @@ def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
 async def test_pictures_of_readable_tweets_are_included_if_requested():
     """`expansions=attachments.media_keys`: one entry per picture with a link.
 
-    Deleted ones and other expansions add nothing.
+    Deleted ones and other expansions add nothing; `media.fields` chooses what an entry has.
     """
     async with rig() as lab:
         kept, deleted = await lab.finished(), await lab.finished()
         tweets = [await lab.tweet(kept), await lab.tweet(deleted)]
         await lab.store.condemn([deleted])
-        pictures = MediaIncludes(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
-        body, other = {"data": []}, {"data": []}
+        ports = bootstrap.ports_of({"media": lab.store, "edge": lab.edge, "users": lab.users, "tweets": lab.tweets,
+                                    "hot": MemoryHotTweets()})
+        bodies = Reads(ports, Policies()).bodies
 
-        await pictures.include(body, {"expansions": "author_id,attachments.media_keys"}, tweets)
-        await pictures.include(other, {"expansions": "author_id"}, tweets)
+        async def included(**query):
+            view = view_of({name.replace("_", "."): value for name, value in query.items()})
+            return (await bodies.many(7, view, tweets, Spent())).get("includes")
 
-        (shown,) = body["includes"]["media"]
+        (shown,) = (await included(expansions="author_id,attachments.media_keys"))["media"]
         assert (shown["media_key"], shown["type"]) == (kept, "photo") and cdn_links.object_key(kept) in shown["url"]
-        assert other == {"data": []}
+        assert await included(expansions="author_id") is None
+        assert await included(expansions="attachments.media_keys", media_fields="type") == {
+            "media": [{"media_key": kept, "type": "photo"}]}
 
 
 async def test_a_delete_event_without_a_tweet_is_dead_lettered_and_the_others_are_handled():

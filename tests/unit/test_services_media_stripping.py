@@ -6,8 +6,11 @@ import asyncio
 import io
 import os
 import struct
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
@@ -22,6 +25,7 @@ from tests.helpers.requirements import requires
 
 pytestmark = requires(packages.EXIFTOOL)
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"37.77499N 122.41942W"
 IMAGE = Image.radial_gradient("L").resize((60, 40)).convert("RGB")
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -229,6 +233,31 @@ async def test_a_killed_process_is_replaced_and_the_picture_tried_again(tool):
     assert await tool.strip(good) == good
 
 
+def test_the_process_dies_with_the_service():
+    """A killed service leaves nothing behind: ExifTool itself would wait for input for ever."""
+    program = ("import asyncio, time\nfrom system.services.media.stripping import ExifTool\n"
+               "async def main():\n    tool = ExifTool()\n    process = await tool._start()\n"
+               "    print(process.pid, flush=True)\n    time.sleep(60)\nasyncio.run(main())")
+    service = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(service.stdout.readline())
+    assert _runs(child)
+    service.kill()
+    service.wait()
+
+    deadline_s = time.monotonic() + 5.0
+    while _runs(child) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether the process runs; a zombie that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 async def test_a_process_without_memory_refuses_the_picture():
     """The limit is the process' address space, so the service's own memory is not affected."""
     tool = ExifTool(memory_bytes=60 * 2**20)
@@ -268,6 +297,25 @@ def test_a_missing_exiftool_is_named_with_its_package(monkeypatch):
 
     with pytest.raises(Exception, match="apt-get install libimage-exiftool-perl"):
         stripping.require()
+
+
+def test_a_png_with_a_damaged_chunk_is_refused():
+    """Readers' decoders would refuse it; and nothing else checks the sums of its pixels."""
+    data = plain_png()
+    damaged = data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
+
+    with pytest.raises(WrongInput, match="its IDAT chunk is damaged"):
+        containers.without_pixels(damaged)
+
+
+async def test_a_large_picture_takes_a_fraction_of_the_time_limit(tool):
+    """A PNG of 4 MiB took 1.3 s while ExifTool checked its sums; any type takes less than 0.1 s now."""
+    big = plain_png(4 * 2**20)
+    await tool.strip(plain_png())
+    began = time.monotonic()
+
+    assert await tool.strip(big) == big
+    assert time.monotonic() - began < stripping.TIMEOUT_S / 5
 
 
 @pytest.mark.parametrize("data", [

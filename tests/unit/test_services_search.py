@@ -63,7 +63,7 @@ class Library:
     async def ids(self, viewer: int, query: str) -> list[int]:
         status, body = await self.ask(viewer, query)
         assert status == 200, body
-        return [int(tweet["id"]) for tweet in body["data"]]
+        return [int(tweet["id"]) for tweet in body.get("data", ())]
 
     async def walk(self, viewer: int, query: str) -> list[list[int]]:
         """Return all pages."""
@@ -71,7 +71,7 @@ class Library:
         while True:
             status, body = await self.ask(viewer, f"{query}{token}")
             assert status == 200, body
-            pages.append([int(tweet["id"]) for tweet in body["data"]])
+            pages.append([int(tweet["id"]) for tweet in body.get("data", ())])
             if "next_token" not in body["meta"]:
                 return pages
             token = f"&next_token={body['meta']['next_token']}"
@@ -103,8 +103,8 @@ async def test_a_like_raises_a_tweet_and_is_counted_if_requested(library) -> Non
     await library.likes.like(bob, first)
     await handlers.Indexer(library.ports).index_current([first, second])
     _, body = await library.ask(ann, "query=walrus&tweet.fields=public_metrics")
-    assert [tweet["public_metrics"]["like_count"] for tweet in body["data"]] == [1, 0]
-    assert [int(tweet["id"]) for tweet in body["data"]] == [first, second]
+    assert [tweet["public_metrics"]["like_count"] for tweet in body.get("data", ())] == [1, 0]
+    assert [int(tweet["id"]) for tweet in body.get("data", ())] == [first, second]
     assert "public_metrics" not in (await library.ask(ann, "query=walrus"))[1]["data"][0]
 
 
@@ -116,7 +116,7 @@ async def test_pages_are_disjoint_and_complete_during_posts(library, order: str)
     pages, token = [], ""
     while True:
         _, body = await library.ask(ann, f"query=walrus&max_results=3&sort_order={order}{token}")
-        pages.append([int(tweet["id"]) for tweet in body["data"]])
+        pages.append([int(tweet["id"]) for tweet in body.get("data", ())])
         await library.post(ann, "walrus walrus", 9)
         if "next_token" not in body["meta"]:
             break
@@ -132,7 +132,7 @@ async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(libra
     (ann,) = await library.people("ann")
     liked, plain = await library.post(ann, "walrus", 50), await library.post(ann, "walrus")
     _, body = await library.ask(ann, "query=walrus")
-    assert [tweet["id"] for tweet in body["data"]] == [str(liked), str(plain)]
+    assert [tweet["id"] for tweet in body.get("data", ())] == [str(liked), str(plain)]
     assert body["meta"] == {"result_count": 2, "newest_id": str(plain), "oldest_id": str(liked)}
 
 
@@ -171,7 +171,7 @@ async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(
         assert await library.walk(eve, query) == [[public]]
     for query in ("query=from:ann", "query=from:ann+walrus&max_results=1", "query=%23canary"):
         status, body = await library.ask(eve, query)
-        assert (status, body["data"], body["meta"]) == (200, [], {"result_count": 0})
+        assert (status, body) == (200, {"meta": {"result_count": 0}})
     assert sorted(await library.ids(bob, "query=walrus")) == [*secret, public]
     assert sorted(await library.ids(ann, "query=from:ann")) == secret
 

@@ -12,6 +12,7 @@ from system.kernel import ids
 from system.kernel.errors import WrongInput
 from system.kernel.search_query import From, Phrase, Query, Tag, Word
 from system.services.search import policy
+from system.services.shared import paging
 
 
 @pytest.mark.parametrize(("text", "wanted", "unwanted"), [
@@ -125,7 +126,7 @@ def test_a_hashtag_of_a_text_is_found_by_a_query_for_it(text):
 ])
 def test_the_tightest_bound_of_each_side_applies(params, before, since):
     """Ids and times bound ids; both bounds are exclusive, `start_time` itself is included."""
-    assert policy.bounds(params) == (before, since)
+    assert paging.bounds(params) == (before, since)
 
 
 @pytest.mark.parametrize("params", [
@@ -135,7 +136,7 @@ def test_the_tightest_bound_of_each_side_applies(params, before, since):
 def test_bounds_that_are_not_ids_or_times_are_refused(params):
     """400, naming the parameter."""
     with pytest.raises(WrongInput, match=r"since_id|until_id|start_time|end_time"):
-        policy.bounds(params)
+        paging.bounds(params)
 
 
 def test_results_are_ranked_unless_newest_first_is_requested():

@@ -6,7 +6,8 @@ lists match. Every effect is idempotent, and the topics may be processed in any 
 | event | effect |
 |---|---|
 | new_tweet | tweet added to the author's own lists, then (push) to every live home timeline of a follower |
-| tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists |
+| | then a reply is noted for the tweet that it replies to |
+| tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists and counts |
 | new_follow, edge exists | followee added to `g:`, follower to `f:`, *then* the followee's tweets to `h:` |
 | new_follow, edge does not exist | `h:` and `g:` of the follower and `f:` of the followee are deleted |
 
@@ -59,9 +60,11 @@ class Fanout:
         # list.
         await self._cache.add_own(entry)
         await checkpoints.reached("fanout.after_own", tweet_id=tweet.id)
-        if await self._path(tweet) == policy.PULL:
-            return await self._unless_deleted(entry, Done(True, policy.PULL))
-        return await self._unless_deleted(entry, await self._push(entry))
+        done = Done(True, policy.PULL) if await self._path(tweet) == policy.PULL else await self._push(entry)
+        done = await self._unless_deleted(entry, done)
+        if tweet.in_reply_to is not None:  # after the delivery, which must not wait for it
+            await self._store.note_reply(tweet.in_reply_to, tweet.id, deleted=not done.applied)
+        return done
 
     async def _is_live(self, tweet: Tweet) -> bool:
         cached = await self._hot.get([tweet.id])
@@ -136,7 +139,11 @@ class Fanout:
         entry = Entry(int(event.payload["id"]), int(event.payload["author_id"]))
         await self._hot.mark_deleted(entry.id)
         await checkpoints.reached("fanout.after_marker", tweet_id=entry.id)
-        return Done(True, "remove", await self._remove(entry))
+        done = Done(True, "remove", await self._remove(entry))
+        tweet = (await self._store.get([entry.id])).get(entry.id)
+        if tweet is not None and tweet.in_reply_to is not None:
+            await self._store.note_reply(tweet.in_reply_to, tweet.id, deleted=True)
+        return done
 
     async def _remove(self, entry: Entry) -> int:
         await self._cache.remove_tweet(entry, [entry.author_id])

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from system.kernel.errors import NotFound, TooLarge, WrongInput
+from system.kernel.http.asgi import only
 
 MAX_BYTES = 5 * 1024 * 1024  # Twitter's limit for pictures
 STARTS = {  # type -> pattern of the first bytes; a dot is any byte
@@ -34,6 +35,7 @@ STARTS = {  # type -> pattern of the first bytes; a dot is any byte
     "image/webp": rb"RIFF....WEBP",
 }
 TYPES = tuple(STARTS)
+CATEGORIES = ("tweet_image", "tweet_gif")  # Twitter's, of pictures in tweets: here all are processed alike
 START_BYTES = 16
 # Limits of what a reader has to decode. A still picture: Pillow warns of a decompression bomb above 89 million
 # pixels. An animation: Twitter's limit for GIFs, all frames together.
@@ -59,6 +61,10 @@ def wanted(body: Any) -> Wanted:
     """Return the upload that a JSON body declares. Raises WrongInput or TooLarge."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `media_type` and `total_bytes`.")
+    only(body, ("media_type", "total_bytes", "sha256", "media_category"))
+    category = body.get("media_category")
+    if category is not None and category not in CATEGORIES:
+        raise WrongInput(f"`media_category` is {str(category)[:40]!r}; it must be {' or '.join(CATEGORIES)}, or left out.")
     size = body.get("total_bytes")
     if isinstance(size, float) and size.is_integer():  # JSON has one number type: 8.0 is 8
         size = int(size)

@@ -67,10 +67,10 @@ class ExifTool:
     async def strip(self, data: bytes) -> bytes:
         picture = os.memfd_create("picture")
         try:
-            await asyncio.to_thread(_write, picture, data)
+            pixels = await asyncio.to_thread(_prepare, picture, data)
             async with self._lock:
                 stripped = await self._strip(f"/proc/{os.getpid()}/fd/{picture}")
-            return await asyncio.to_thread(containers.essential, stripped)
+            return await asyncio.to_thread(lambda: containers.essential(containers.with_pixels(stripped, pixels)))
         finally:
             os.close(picture)
 
@@ -122,10 +122,13 @@ class ExifTool:
         return self._process
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
+def _prepare(descriptor: int, data: bytes) -> bytes:
+    """Write what ExifTool has to read; return the pixels that it does not."""
+    rest, pixels = containers.without_pixels(data)
+    view = memoryview(rest)
     while view:
         view = view[os.write(descriptor, view):]
+    return pixels
 
 
 def _job(number: int, arguments: tuple[str, ...]) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from system.kernel import checkpoints
-from system.kernel.errors import StoreUnavailable
+from system.kernel.errors import Forbidden, StoreUnavailable
 from system.kernel.events import Event, Tweet
 from system.kernel.http.asgi import Spent
 from system.kernel.policies import SearchKnobs
@@ -72,7 +72,7 @@ class Indexer:
 class PageRequest:
     """A requested page. `before`, `since`: exclusive bounds of ids. `cursor`: end of the previous page.
 
-    `hidden`: authors whose tweets must not match for this caller.
+    `hidden`: authors whose tweets must not match for this caller; `unfiltered`: there are too many to name.
     """
 
     query: Query
@@ -82,6 +82,7 @@ class PageRequest:
     since: int | None = None
     cursor: Cursor | None = None
     hidden: frozenset[int] = frozenset()
+    unfiltered: bool = False
 
 
 class Usernames:
@@ -155,19 +156,40 @@ class Search:
         or empty, with a cursor. Raises WrongInput if the index no longer has the view of the cursor.
         """
         metrics.count("tweetlab_searches_total", order=request.order, page="first" if request.cursor is None else "next")
+        permitted = await self._permitted(viewer_id, request)
+        return ([], None) if permitted is None else await self._page(viewer_id, permitted, spent)
+
+    async def counts(self, viewer_id: int, request: PageRequest, times_ms: Sequence[int], spent: Spent) -> list[int]:
+        """Return how many tweets that match and that the caller may see were created in each interval.
+
+        `times_ms`: bounds of the intervals, ascending. Raises Forbidden where too many authors are hidden.
+        """
+        permitted = await self._permitted(viewer_id, request)
+        if permitted is None:
+            return [0] * (len(times_ms) - 1)
+        if permitted.unfiltered:
+            raise Forbidden(f"More than {MAX_HIDDEN} protected authors are hidden from you: their tweets cannot be left out of "
+                            "a count. Search for the tweets instead.")
+        start = time.perf_counter_ns()
+        ask = Ask(permitted.query, 0, permitted.before, permitted.since, hidden=permitted.hidden)
+        counts = await self._index.histogram(ask, times_ms)
+        spent.since("elasticsearch", start)
+        return counts
+
+    async def _permitted(self, viewer_id: int, request: PageRequest) -> PageRequest | None:
+        """Return the request with ids of its users and the authors hidden from the caller; None if nothing can match."""
         query = await self._usernames.resolved(request.query)
         if query is None or (request.before is not None and request.since is not None and request.since + 1 >= request.before):
-            return [], None
+            return None
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
             # Checked before the index is queried: cursors and response times must not reveal the number of
             # hits.
-            return [], None
+            return None
         # If there are `authors`, every match is by them, and they were just checked.
         hidden = frozenset() if authors else await self._visibility.hidden_from(viewer_id)
-        if len(hidden) > MAX_HIDDEN:  # more than a query accepts: filter the hits instead
-            hidden = frozenset()
-        return await self._page(viewer_id, replace(request, query=query, hidden=hidden), spent)
+        unfiltered = len(hidden) > MAX_HIDDEN  # more than a query accepts: the hits are filtered instead
+        return replace(request, query=query, hidden=frozenset() if unfiltered else hidden, unfiltered=unfiltered)
 
     async def _page(self, viewer_id: int, request: PageRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         cursor = page_end = request.cursor or await self._first(request, spent)

@@ -17,11 +17,9 @@ NFKC), case-folded, are equal.
 
 from __future__ import annotations
 
-import datetime
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from system.kernel import ids
 from system.kernel.errors import WrongInput
 from system.kernel.search_query import From, Phrase, Query, Tag, Term, Word
 
@@ -159,31 +157,6 @@ def order_of(text: str | None) -> str:
     if text not in (None, RELEVANCY, RECENCY):
         raise WrongInput(f"`sort_order` is {text[:40]!r}; it must be {RELEVANCY} or {RECENCY}.")
     return text or RELEVANCY
-
-
-def moment_ms(text: str, name: str) -> int:
-    """Return a time like 2026-11-22T18:00:00Z in ms since 1970. Raises WrongInput."""
-    try:
-        if not text.endswith("Z"):
-            raise ValueError("it has no Z")
-        return int(datetime.datetime.fromisoformat(text).timestamp() * 1_000)
-    except (ValueError, OverflowError):
-        raise WrongInput(f"`{name}` is {text[:40]!r}; it must be a UTC time like 2026-11-22T18:00:00Z.") from None
-
-
-def bounds(params: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Return (before, since), exclusive bounds of ids, either None.
-
-    They are the tightest of `until_id`, `end_time` (exclusive), `since_id` and `start_time` (inclusive). The
-    range between them may be empty. Raises WrongInput on an invalid id or time.
-    """
-    uppers = [ids.parse(params["until_id"], "until_id")] if "until_id" in params else []
-    lowers = [ids.parse(params["since_id"], "since_id")] if "since_id" in params else []
-    if "end_time" in params:
-        uppers.append(max(0, ids.floor_id(moment_ms(params["end_time"], "end_time"))))
-    if "start_time" in params:
-        lowers.append(max(0, ids.floor_id(moment_ms(params["start_time"], "start_time")) - 1))
-    return min((*uppers, ids.MAX_ID)) if uppers else None, min(max(lowers), ids.MAX_ID) if lowers else None
 
 
 def version(deleted: bool, read_started_ns: int, read_ended_ns: int) -> int:

@@ -9,6 +9,7 @@ responds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
 from system.ports import Entry, Kind, ListPage, Ports
 from system.services.shared.list_rebuild import CachedLists
-from system.services.shared.paging import Window
+from system.services.shared.paging import MAX_SPARSE_STEPS, Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
@@ -194,26 +195,28 @@ class TweetService:
 
         Raises Forbidden if the viewer may not read them.
         """
-        page = await self._of_user(author_id, window.before, window.since_id, window.limit, spent)
+        page = await self._of_user(author_id, window, spent)
         await checkpoints.reached("user_tweets.before_look", viewer=viewer_id)
         await self._visibility.require(viewer_id, author_id)
         return page
 
-    async def _of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
-        """Fill a page until it is full or nothing older exists."""
+    async def _of_user(self, author_id: int, window: Window, spent: Spent) -> UserPage:
+        """Fill a page until it is full or nothing older exists; without replies, MAX_SPARSE_STEPS reads at most."""
         tweets: list[Tweet] = []
-        low = -1 if since_id is None else since_id
+        before, low = window.before, -1 if window.since_id is None else window.since_id
         source = "hit"
-        while True:
-            want = limit - len(tweets)
+        for step in itertools.count(1):
+            want = window.limit - len(tweets)
             entries, before, ended, step_source = await self._step(author_id, before, want, spent)
             source = step_source if source == "hit" else source
             entries = [entry for entry in entries if entry.id > low]
             live = await self._reader.live([entry.id for entry in entries], spent)
-            tweets.extend(live[entry.id] for entry in entries if entry.id in live)
+            shown = [live[entry.id] for entry in entries if entry.id in live]
+            tweets.extend(tweet for tweet in shown if tweet.in_reply_to is None or not window.without_replies)
             ended = ended or before <= low + 1
-            if ended or len(tweets) >= limit:
+            if ended or len(tweets) >= window.limit or (window.without_replies and step >= MAX_SPARSE_STEPS):
                 return UserPage(tuple(tweets), max(before, low + 1), ended, source)
+        raise AssertionError("unreachable")
 
     async def _step(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
         """Return (entries, `before` of the next step, whether nothing older exists, source)."""

@@ -11,6 +11,7 @@ from typing import Any
 from system.kernel import ids
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
+from system.kernel.http.asgi import only
 
 MAX_TEXT = 280           # code points; Twitter's limit, without its double weight for some scripts
 MAX_MEDIA = 4            # attachments; Twitter's limit
@@ -37,6 +38,7 @@ def draft(body: Any) -> Draft:
     """Return the post in a JSON body of `POST /2/tweets`. Raises WrongInput naming field, value and bound."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `text`.")
+    only(body, ("text", "reply", "media"))
     media = _media(body.get("media"))
     text = body.get("text", "")
     if not isinstance(text, str) or len(text) > MAX_TEXT or not (text.strip() or media):
@@ -60,6 +62,7 @@ def _reply(raw: Any) -> int | None:
         return None
     if not isinstance(raw, dict) or not isinstance(raw.get("in_reply_to_tweet_id"), str):
         raise WrongInput(f"`reply` is {str(raw)[:80]!r}; it must be an object with `in_reply_to_tweet_id`, a decimal string.")
+    only(raw, ("in_reply_to_tweet_id",), "reply.")
     return ids.parse(raw["in_reply_to_tweet_id"], "reply.in_reply_to_tweet_id")
 
 
@@ -69,6 +72,7 @@ def _media(raw: Any) -> tuple[str, ...]:
     keys = raw.get("media_ids") if isinstance(raw, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_MEDIA or not all(isinstance(k, str) and k for k in keys):
         raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must be a list of 1 to {MAX_MEDIA} media ids.")
+    only(raw, ("media_ids",), "media.")
     if not all(MEDIA_ID.fullmatch(key) for key in keys):
         raise WrongInput(f"`media.media_ids` holds {str(keys)[:80]!r}; use the ids that initialize returned.")
     if len(set(keys)) < len(keys):

@@ -42,6 +42,7 @@ CONCURRENT_REMOVALS = 128
 # Ids per SELECT ... IN. Client CPU for 20 tweets on one node: 20 reads 3.7 ms, 4 reads 1.1 ms, one read 0.3
 # ms.
 IDS_PER_READ = 25
+CONCURRENT_COUNTS = 32  # partitions counted at a time
 PEERS_S = 20.0  # longest wait until nodes that start together know each other
 # Longest wait until all nodes know the tables: a node that missed the announcement of a table fetches the
 # schema a minute after its start.
@@ -107,7 +108,7 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def delete_above(self, floor_id: int) -> list[int]:
-        """Remove all tweets with ids above `floor_id`, and all outbox rows; return the removed ids.
+        """Remove all tweets with ids above `floor_id`, all noted replies and outbox rows; return the removed ids.
 
         This resets a lab to its seeded state; no event may be in flight. The system itself never removes a
         row.
@@ -116,7 +117,7 @@ class CassandraTweets:
         for start in range(0, len(later), CONCURRENT_REMOVALS):
             part = later[start : start + CONCURRENT_REMOVALS]
             await asyncio.gather(*(self._run("forget", (i, a, i), "remove the tweet") for i, a in part))
-        await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
+        await bridges.in_thread("truncate", lambda: self._truncate("replies", "outbox", "outbox_marks"))
         return [tweet_id for tweet_id, _ in later]
 
     async def drop(self) -> None:
@@ -187,6 +188,28 @@ class CassandraTweets:
         values = (author_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
         return [_tweet(row) for row in await self._run("by_author", values, "read the author's tweets")]
 
+    # ---- counts --------------------------------------------------------------------------------------
+
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        return await self._counts("tweet_count", author_ids, "count the tweets of a user")
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        # UNSET, not False: a post must not win over a delete.
+        values = (parent_id, tweet_id, True if deleted else bridges.UNSET, timestamp_of(tweet_id))
+        await self._run("note_reply", values, "note a reply")
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        return await self._counts("reply_count", parent_ids, "count the replies to a tweet")
+
+    async def _counts(self, name: str, keys: Sequence[int], doing: str) -> dict[int, int]:
+        wanted, counts = list(dict.fromkeys(keys)), dict[int, int]()
+        for start in range(0, len(wanted), CONCURRENT_COUNTS):
+            part = wanted[start : start + CONCURRENT_COUNTS]
+            for key, rows in zip(part, await asyncio.gather(*(self._run(name, (key,), doing) for key in part)), strict=True):
+                existing, deleted = rows[0]
+                counts[key] = existing - deleted
+        return counts
+
     # ---- outbox --------------------------------------------------------------------------------------
 
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
@@ -237,6 +260,10 @@ class CassandraTweets:
         A full scan, for the check after a reset.
         """
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
+
+    async def reply_rows(self) -> int:
+        """Return the number of noted replies to all tweets. A full scan, for the check after a reset."""
+        return len(await self._scan(f'SELECT id FROM "{self._keyspace}".replies'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
         """Yield the newest `limit` tweets of each author, one list per author, in the order of `author_ids`.
@@ -318,6 +345,10 @@ def _statements(keyspace: str) -> dict[str, str]:
         "one": f"{read} {by_id} WHERE id = ?",
         "some": f"{read} {by_id} WHERE id IN ?",
         "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",
+        # A count of a column leaves its nulls out: rows that are not deleted.
+        "tweet_count": f"SELECT count(id), count(deleted) FROM {by_author} WHERE author_id = ?",
+        "note_reply": f"INSERT INTO {keyspace}.replies (parent_id, id, deleted) VALUES (?, ?, ?) USING TIMESTAMP ?",
+        "reply_count": f"SELECT count(id), count(deleted) FROM {keyspace}.replies WHERE parent_id = ?",
         "outbox": f"SELECT written_ms, topic, key, body FROM {keyspace}.outbox WHERE shard = ? AND bucket = ?",
         "mark": f"SELECT bucket FROM {keyspace}.outbox_marks WHERE shard = ?",
         "set_mark": f"UPDATE {keyspace}.outbox_marks USING TIMESTAMP ? SET bucket = ? WHERE shard = ?",

@@ -159,6 +159,11 @@ class ElasticIndex:
         hits = reply.get("hits", {}).get("hits", ())
         return int(hits[0]["_id"]) if hits else None
 
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        body = render.histogram(ask, times_ms)
+        reply = await self._call_if_exists(self._client.search(index=self._index, body=body))
+        return [int(bucket["doc_count"]) for bucket in reply["aggregations"]["times"]["buckets"]]
+
     async def view(self) -> str:
         async with self._opening:
             if self._view and time.monotonic() < self._view_until_s:

@@ -8,7 +8,8 @@ field_value_factor. The native build has no scripts, so the rank is two nested f
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -77,6 +78,13 @@ def search(ask: Ask, keep_alive: str) -> Json:
     if ask.view:
         body["pit"] = {"id": ask.view, "keep_alive": keep_alive}
     return body
+
+
+def histogram(ask: Ask, times_ms: Sequence[int]) -> Json:
+    """Return the body of a request that counts matches by time of creation, in the order of the intervals."""
+    ranges = [{"from": start, "to": end} for start, end in itertools.pairwise(times_ms)]
+    return {"query": query(ask.query, ask.before, ask.since, ask.hidden), "size": 0, "track_total_hits": False,
+            "aggs": {"times": {"range": {"field": "created_ms", "ranges": ranges}}}}
 
 
 def lines(document: Document, index: str) -> tuple[bytes, bytes]:
