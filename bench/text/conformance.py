@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from bench.rows import NotRun
 from system.kernel.errors import CouldNotRun
 from system.kernel.text import entities, urls, weight
 
@@ -115,10 +116,10 @@ def failures(folder: Path) -> Iterator[tuple[str, str, Case, Any]]:
 
 
 def share() -> float:
-    """Return the share of the cases in `CASES` that pass; print those that do not. Raises CouldNotRun without `CASES`."""
+    """Return the share of the cases in `CASES` that pass; print those that do not. Raises NotRun without `CASES`."""
     folder = os.environ.get("CASES", "")
     if not folder:
-        raise CouldNotRun("not run: set CASES to a folder with extract.yml and validate.yml of twitter/twitter-text.")
+        raise NotRun("set CASES to a folder with extract.yml and validate.yml of twitter/twitter-text")
     total = failed = 0
     for name, group, case, result in failures(Path(folder)):
         total += 1

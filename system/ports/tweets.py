@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from system.kernel.events import Event, Tweet
+from system.ports.timelines import Entry
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class TweetStore(Protocol):
 
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
         """Return the author's newest `limit` tweets below `before`, deleted ones included with `deleted=True`."""
+        ...
+
+    async def mention(self, tweet: Tweet, user_ids: Sequence[int]) -> None:
+        """Note that `tweet` mentions these users. Safe to repeat."""
+        ...
+
+    async def mentions(self, user_id: int, before: int | None, limit: int) -> list[Entry]:
+        """Return the newest `limit` tweets below `before` that mention the user, deleted ones included."""
         ...
 
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:

@@ -12,9 +12,9 @@ import pytest
 from system.kernel import events
 from system.kernel.events import Event, Tweet
 from system.kernel.search_query import Query, Word
-from system.ports import Ask, Indexed
+from system.ports import Ask, Document, Indexed
 from system.services.search import worker as indexer_worker
-from system.services.search.handlers import Indexer, document_of
+from system.services.search.handlers import Indexer
 from tests.helpers.races_bench import held
 from tests.helpers.services_rig import Rig, stored, until
 
@@ -190,7 +190,7 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     (ann,) = await rig.people("ann")
     word = fresh_word()
     existing = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
-    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in existing])
+    await rig.ports.index.index([Document(tweet, 1, likes=tweet.id % 7) for tweet in existing])
     await rig.ports.index.refresh()
     await asyncio.sleep(0.3)  # the service may still share a slightly older view
     late: list[Tweet] = []
@@ -198,8 +198,8 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     async def disturb() -> None:
         fresh = [await stored(rig.ports, ann, f"{word} fish") for _ in range(5)]
         late.extend(fresh)
-        changed = [document_of(tweet, 2, likes=1_000) for tweet in existing[::5]]
-        await rig.ports.index.index([document_of(tweet, 1) for tweet in fresh] + changed)
+        changed = [Document(tweet, 2, likes=1_000) for tweet in existing[::5]]
+        await rig.ports.index.index([Document(tweet, 1) for tweet in fresh] + changed)
         await rig.ports.index.refresh()
 
     pages, token = [], ""
@@ -221,7 +221,7 @@ async def test_a_tweet_deleted_after_the_index_search_is_not_shown(rig):
     (ann,) = await rig.people("ann")
     word = fresh_word()
     tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(5)]
-    await rig.ports.index.index([document_of(tweet, 1) for tweet in tweets])
+    await rig.ports.index.index([Document(tweet, 1) for tweet in tweets])
     await rig.ports.index.refresh()
     await rig.ports.tweets.delete(tweets[4].id, ann)
     ids, meta = await page(rig, ann, f"{word}&max_results=3&sort_order=recency")

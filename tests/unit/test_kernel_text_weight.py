@@ -15,7 +15,8 @@ ASTRONAUT, FAMILY, ENGLAND = "👩🏽‍🚀", "👨‍👩‍👧‍👦", "�
 @pytest.mark.parametrize(("text", "counted"), [
     ("walrus", 6), ("Привет", 6), ("مرحبا", 5), ("שלום", 4), ("สวัสดี", 6), ("— “x” ’", 7),
     ("海象", 4), ("かな", 4), ("한글", 4), ("ｗ", 2), ("𠮷", 2),
-    ("😀", 2), ("👍🏽", 2), (FAMILY, 2), (ASTRONAUT, 2), (ENGLAND, 2), ("🇫🇷", 2), ("1️⃣", 2), ("#⃣", 2), ("❤️", 2), ("☺", 2), ("©", 1),
+    ("😀", 2), ("👍🏽", 2), (FAMILY, 2), (ASTRONAUT, 2), (ENGLAND, 2), ("🇫🇷", 2), ("1️⃣", 2),
+    ("#⃣", 2), ("❤️", 2), ("☺", 2), ("©", 1),
     ("©️", 2), ("😀😀", 4), (f"a{FAMILY}b", 4), ("🇫🇷🇩🇪", 4), ("123", 3),
     ("http://zoo.org", 23), ("zoo.org", 23), (f"https://zoo.org/{'a' * 400}", 23), ("a zoo.org b", 27), ("😀zoo.org😀", 27),
     ("e\u0301", 1), ("\u0928\u093c", 1), ("", 0),
@@ -60,7 +61,8 @@ def test_both_ways_to_count_agree(text):
 
 def test_a_post_costs_at_most_a_third_of_a_millisecond():
     """Median over ordinary posts; the entities and the count together."""
-    posts = ["hi @ann see https://zoo.org/a?b=c and www.zoo.co.uk #tag 😀 " + "word " * 20, "日本語のツイートです。zoo.comを見て #漢字 🙋🏽 の" * 3]
+    posts = ["hi @ann see https://zoo.org/a?b=c and www.zoo.co.uk #tag 😀 " + "word " * 20,
+             "日本語のツイートです。zoo.comを見て #漢字 🙋🏽 の" * 3]
     costs = []
     for post in posts * 20:
         started = time.process_time_ns()

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from system.kernel.events import Tweet
 from system.kernel.scopes import SCOPES
+from system.kernel.text import weight
 from system.ports import User
 from system.services.gateway import policy
 from system.services.gateway.openapi import document as describe
@@ -57,7 +58,8 @@ def test_every_path_parameter_and_every_post_body_has_a_schema(name):
 def test_bounds_are_those_of_the_services():
     """The gateway may not import a service, so the numbers are repeated."""
     assert describe_parts.TWEET_FIELDS == shapes.TWEET_FIELDS
-    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == tweets.MAX_TEXT == 280
+    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == weight.MAX_WEIGHT == 280
+    assert describe_parts.TWEET["properties"]["text"]["maxLength"] == tweets.MAX_RAW
     assert describe_parts.TWEET_WINDOW[0].schema["maximum"] == paging.MAX_RESULTS == 100
     assert describe.OPERATIONS["followers"].parameters[0].schema["maximum"] == users.MAX_RESULTS == 1000
     assert describe.OPERATIONS["sign_up"].body["properties"]["password"]["minLength"] == users.MIN_PASSWORD == 8

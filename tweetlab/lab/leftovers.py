@@ -69,8 +69,8 @@ async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
         more, less = len(stored.keys() - wanted.keys()), len(wanted.keys() - stored.keys())
         if stored != wanted or deleted:
             wrong.append(f"{name} has {more:,} extra tweets, lacks {less:,}, and {deleted:,} are deleted")
-    waiting = await adapters.tweets.outbox_rows()
-    return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
+    extra = {"outbox": await adapters.tweets.outbox_rows(), "mentions": await adapters.tweets.mention_rows()}
+    return wrong + [f"{table} has {rows:,} rows" for table, rows in extra.items() if rows]
 
 
 async def _records(lab: Session, seeded: Seeded) -> list[str]:

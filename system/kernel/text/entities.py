@@ -1,18 +1,18 @@
 """Entities of a text: URLs, hashtags, mentions and cashtags with their positions, as Twitter's API v2 shows them.
 
 Positions count code points of the text as it was sent. Entities never overlap: the one that begins first
-stays. They are a function of the text alone, so a repeated post has the same. They are computed when a tweet
-is written, and stored with it as JSON (`packed`); a tweet that was stored before has none, and gets them when
-it is read.
+stays. They are a function of the text, except for the ids of mentioned users, which are looked up at the
+post. They are computed when a tweet is written, and stored with it as JSON (`pack`); a tweet that was stored
+before has none, and gets them when it is read (`of`).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -156,13 +156,40 @@ _SHAPES: dict[str, Callable[[Entity], dict[str, Any]]] = {
 
 def packed(text: str) -> str:
     """Return the entities of a text as JSON in the shape of Twitter's API v2; "" if it has none."""
-    found = entities(text)
+    return pack(entities(text))
+
+
+def pack(found: Sequence[Entity], user_ids: Mapping[str, int] | None = None) -> str:
+    """Return these entities as JSON; "" if there are none. `user_ids`: of the mentioned users that exist, by lower-case name."""
     if not found:
         return ""
     shape: dict[str, list[dict[str, Any]]] = {}
     for entity in found:
-        shape.setdefault(entity.kind, []).append(_SHAPES[entity.kind](entity))
+        part = _SHAPES[entity.kind](entity)
+        if user_ids and entity.kind == "mentions" and entity.value.lower() in user_ids:
+            part["id"] = str(user_ids[entity.value.lower()])
+        shape.setdefault(entity.kind, []).append(part)
     return orjson.dumps(shape).decode()
+
+
+def names_in(found: Iterable[Entity]) -> list[str]:
+    """Return the usernames among these entities, in lower case, each once."""
+    return list(dict.fromkeys(entity.value.lower() for entity in found if entity.kind == "mentions"))
+
+
+class Stored(Protocol):
+    """What has a text and the entities that were stored with it: a tweet."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def entities(self) -> str | None: ...
+
+
+def of(tweet: Stored) -> str:
+    """Return the packed entities of a tweet; "" if it has none. Computes them if it was stored without them."""
+    return packed(tweet.text) if tweet.entities is None else tweet.entities
 
 
 def unpacked(stored: str) -> dict[str, list[dict[str, Any]]]:

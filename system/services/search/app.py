@@ -9,9 +9,9 @@ from system.kernel.http import asgi
 from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
-from system.services.search import policy
+from system.services.search import policy, query_parser
 from system.services.search.cursors import Seal
-from system.services.search.handlers import PageRequest, Search, Usernames
+from system.services.search.handlers import PageRequest, Search
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.reads import Reads
 
@@ -52,7 +52,7 @@ class Routes:
         before, since = policy.bounds(query)
         limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
                               policy.MIN_RESULTS).limit
-        return PageRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
+        return PageRequest(query_parser.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
                            self._seal.open(tokens.pop(), about) if tokens else None)
 
 
@@ -68,8 +68,7 @@ def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`."""
     reads = Reads(ports, settings.policies)
-    usernames = Usernames(ports.users, ports.hot)
-    search = Search(ports.index, reads.tweets, usernames, reads.visibility, settings.policies.search)
+    search = Search(ports.index, reads.tweets, reads.usernames, reads.visibility, settings.policies.search)
     return hosting.Service(Routes(search, Seal(settings.edge_secret or settings.jwt_secret), reads).rows())
 
 

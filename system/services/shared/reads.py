@@ -12,7 +12,7 @@ from system.ports import Ports
 from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.media_includes import MediaIncludes
 from system.services.shared.public_metrics import PublicMetrics
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets, Usernames
 from system.services.shared.visibility import Visibility
 
 
@@ -32,6 +32,11 @@ class Reads:
     def profiles(self) -> Profiles:
         """Users by id. Ports: users, hot."""
         return Profiles(self._ports.users, self._policies.cache.profile_ttl_s, self._ports.hot, self._coalesce)
+
+    @cached_property
+    def usernames(self) -> Usernames:
+        """Ids of users by name. Ports: users, hot."""
+        return Usernames(self._ports.users, self._ports.hot)
 
     @cached_property
     def visibility(self) -> Visibility:

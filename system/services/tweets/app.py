@@ -34,6 +34,7 @@ class Routes:
             ("GET", "/2/tweets/{id}", self.one),
             ("GET", "/2/tweets", self.many),
             ("GET", "/2/users/{id}/tweets", self.of_user),
+            ("GET", "/2/users/{id}/mentions", self.mentions),
         ]
 
     async def post(self, call: Call) -> Answer:
@@ -97,6 +98,25 @@ class Routes:
         await self._media.include(body, query, page.tweets)
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 
+    async def mentions(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/mentions`"""
+        query = call.query()
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
+        user_id = ids.parse(call.params["id"])
+        page = await self._service.mentions(call.user_id, user_id, window, call.spent)
+        if not page.tweets:
+            await self._profiles.require(user_id)
+        token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
+        users = None
+        if with_authors:
+            users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
+        metrics = await self._metrics.of(page.tweets, fields)
+        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users,
+                           window.cursor.previous())
+        await self._media.include(body, query, page.tweets)
+        return Answer(body)
+
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`."""
@@ -104,7 +124,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility)
+    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility, reads.usernames)
 
     async def start() -> None:
         await leasing.start()

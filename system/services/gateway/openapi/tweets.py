@@ -41,14 +41,18 @@ SEARCH_WINDOW = (
     Parameter("next_token", SEALED, "`next_token` of the previous page of the same search"),
     Parameter("pagination_token", SEALED, "another name of `next_token`"),
     *(parameter for parameter in TWEET_WINDOW if parameter.name != "pagination_token"))
+# A subset of the accepted texts: these characters count 1 each, and without a dot there is no URL. Other texts
+# may have more characters, or fewer.
+_PLAIN = r"[\x01-\x2d\x2f-\xff]"
 POST = record(
-    {"text": text(1, 280, r"^[^\x00]*[!-~][^\x00]*$")},
+    {"text": text(1, 280, rf"^{_PLAIN}*[!-\-/-~]{_PLAIN}*$")},
     {"reply": record({"in_reply_to_tweet_id": ASKED_ID}, closed=False),
      "media": record({"media_ids": listed(MEDIA_ID, 4) | {"minItems": 1}}, closed=False)}, closed=False)
 
 OPERATIONS: dict[str, Operation] = {
     "delete": Operation("Delete a tweet of the caller", {200: data(record({"deleted": TRUTH}))}),
     "home": Operation("The caller's home timeline, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
+    "mentions": Operation("Tweets that mention a user, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
     "post": Operation("Post a tweet", {201: data(named("Tweet"))}, (KEY,), POST),
     "search": Operation(
         "Tweets that match a query", {200: TWEET_PAGE}, SEARCH_WINDOW),

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { avatar, el, icon, notify } from "./dom.js";
+import * as text from "./text.js";
 import * as views from "./views.js";
 
 const main = document.getElementById("main");
@@ -91,4 +92,5 @@ async function show(moved = true) {
 api.ended.listener = () => { notify("Your session has ended; sign in again.", true); show(); };
 window.addEventListener("hashchange", () => show());
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.querySelector("h1")?.focus(); });
+text.load().catch((problem) => notify(problem.message, true));
 show(false);
