@@ -132,9 +132,12 @@ def test_text_of_users_is_shown_as_text_and_never_executed(windows, web_url):
     assert page.evaluate("try { document.body.innerHTML = '<p>x</p>'; 'let through' } catch { 'refused' }") == "refused"
 
 
-TEXTS = ["walrus", "海象 かな", "😀👍🏽👩‍🚀🇫🇷 1️⃣ ©️ ©", "e\u0301", "see zoo.org and http://動物.com/園 a@zoo.org", "https://zoo.org/a_(b)?c=d#e, x",
-         f"https://t.co/{'a' * 41} https://t.co/a", f"http://{'あ' * 40}.com http://{'あ' * 70}.com", "twitter.みんな.com1 -a.com",
-         "\u2066zoo.org\u2069", "http://" * 9 + "a.b.co", "\u200d".join("😀" * 9)]
+TEXTS = ["walrus", "海象 かな", "😀👍🏽👩‍🚀🇫🇷 1️⃣ ©️ ©", "e\u0301", "see zoo.org and http://動物.com/園 a@zoo.org",
+         "https://zoo.org/a_(b)?c=d#e, x",
+         f"https://t.co/{'a' * 41} https://t.co/a", f"http://{'あ' * 40}.com http://{'あ' * 70}.com",
+         "twitter.みんな.com1 -a.com",
+         "\u2066zoo.org\u2069", "http://" * 9 + "a.b.co",
+         "\u200d".join("😀" * 9)]
 
 
 def test_the_composer_counts_as_the_service_does(windows, web_url):
@@ -149,8 +152,8 @@ def test_the_composer_counts_as_the_service_does(windows, web_url):
 
     assert counted == [weight.weight(text) for text in TEXTS]
     box, send = page.get_by_label("What is happening?"), page.get_by_role("button", name="Post", exact=True)
-    for text, fits in (("海" * 140, True), ("海" * 141, False), ("👩‍🚀" * 140, True), (f"{'x' * 256} https://zoo.org/{'a' * 99}", True),
-                       ("a\ufeffb", False)):
+    for text, fits in (("海" * 140, True), ("海" * 141, False), ("👩‍🚀" * 140, True),
+                       (f"{'x' * 256} https://zoo.org/{'a' * 99}", True), ("a\ufeffb", False)):
         box.fill(text)
         (expect(send).to_be_enabled if fits else expect(send).to_be_disabled)()
     ada.write("hi @bob see zoo.org/a #漢字 $ZOO 🦭")

@@ -36,7 +36,7 @@ from system.kernel.search_query import (
 from system.kernel.text import fold, searchable
 from system.ports import Ask, Document, Found, Hit, Indexed
 
-K1, B = 1.2, 0.75  # Lucene's BM25Similarity
+K1, B = 1.2, 0.75  # Elasticsearch 8 keeps the factor K1 + 1 of the original formula
 VIEWS = 32         # views kept; older ones are dropped
 
 Documents = Mapping[int, Document]
@@ -227,5 +227,5 @@ def _term_score(found: searchable.Searchable, term: Word | Phrase, counts: _Coun
         words = getattr(found, field)
         length_norm = K1 * (1 - B + B * len(words) / counts.mean_length(field))
         frequency = _count(words, tokens)
-        total += sum(counts.idf(field, token) for token in tokens) * frequency / (frequency + length_norm)
+        total += sum(counts.idf(field, token) for token in tokens) * (K1 + 1) * frequency / (frequency + length_norm)
     return total
