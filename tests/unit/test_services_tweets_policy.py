@@ -21,7 +21,8 @@ def test_a_text_that_counts_1_to_280_is_a_tweet(text):
 
 
 @pytest.mark.parametrize("body", [
-    {}, {"text": ""}, {"text": "  \n"}, {"text": "x" * 281}, {"text": 7}, {"text": None}, [], "text", None, {"text": "a\x00b"},
+    {}, {"text": ""}, {"text": "  \n"}, {"text": "\u200b\u2060 \u3164"},
+    {"text": "x" * 281}, {"text": 7}, {"text": None}, [], "text", None, {"text": "a\x00b"},
     {"text": "日" * 141}, {"text": "👩‍👩‍👧‍👦" * 141}, {"text": "x" * 257 + " https://zoo.org"}, {"text": "a\ufffeb"},
     {"text": "\ufeffa"},
     {"text": f"https://zoo.org/{'a' * 10_000}"},

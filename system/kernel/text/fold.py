@@ -25,7 +25,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-from system.kernel.text.rules import EMOJI, TONES, VARIANT
+from system.kernel.text.rules import EMOJI, IGNORABLE, TONES, VARIANT
 
 WORDS, CHARACTERS = "words", "characters"
 """The two sequences of a text: with pairs, and with single characters."""
@@ -37,9 +37,6 @@ UNSEGMENTED = (
     "\u30fc-\u30ff\u3105-\u312f\u3131-\u318e\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff"
     "\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff")
 """Characters of scripts without blanks between words, as a class."""
-_IGNORABLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
-    "\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u02b9\u201b", "'"))
 _ASCII_WORD = re.compile(r"[a-z0-9_]+(?:['.][a-z0-9_]+)*")
 _NOT_IN_EMOJI = re.compile(f"[{TONES}{VARIANT}]")
@@ -51,8 +48,8 @@ def folded(text: str) -> str:
     """Return the text in the form in which it is compared."""
     if text.isascii():
         return text.lower()
-    once = unicodedata.normalize("NFKC", _IGNORABLE.sub("", text)).casefold()
-    return unicodedata.normalize("NFKC", _IGNORABLE.sub("", once)).translate(_APOSTROPHES)
+    once = unicodedata.normalize("NFKC", IGNORABLE.sub("", text)).casefold()
+    return unicodedata.normalize("NFKC", IGNORABLE.sub("", once)).translate(_APOSTROPHES)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from system.kernel.text.rules import EMOJI
+from system.kernel.text.rules import EMOJI, IGNORABLE
 from system.kernel.text.urls import INVALID, urls
 
 MAX_WEIGHT = 280
@@ -80,6 +80,11 @@ def measure(text: str) -> Measure:
         if valid and total <= MAX_WEIGHT:
             valid_end = at
     return Measure(total, valid and 0 < total <= MAX_WEIGHT, valid_end, composed)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: blanks and invisible code points alone."""
+    return not text.strip() or (not text.isascii() and not IGNORABLE.sub("", text).strip())
 
 
 def has_invalid(text: str) -> bool:

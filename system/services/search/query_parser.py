@@ -187,7 +187,7 @@ def _term(token: Token) -> Term:
         raise _wrong(at, raw, "is no operator: a blank means that both match; write the word in lower case, or leave it out")
     if raw[0] in SIGNS:
         return Tag(_tag(raw, at))
-    if raw[0] == "@":
+    if raw[0] in "@＠":
         return Mention(_username(raw[1:], raw, at, "@"))
     if raw[0] == "$" and (found := entities.cashtags(raw)) and found[0].end == len(raw):
         return Cashtag(found[0].value.lower())

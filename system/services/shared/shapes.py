@@ -64,7 +64,7 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
         shape["referenced_tweets"] = [{"type": "replied_to", "id": str(value.in_reply_to)}]
     if value.media_keys:
         shape["attachments"] = {"media_keys": list(value.media_keys)}
-    if (fields is None or ENTITIES in fields) and (packed := entities.of(value)):
+    if value.entities != "" and (fields is None or ENTITIES in fields) and (packed := entities.of(value)):
         shape[ENTITIES] = orjson.Fragment(packed)
     if metrics is not None and value.id in metrics:
         shape[METRICS] = metrics[value.id]

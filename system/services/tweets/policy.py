@@ -45,7 +45,7 @@ def draft(body: Any) -> Draft:
 def _text(text: Any, has_media: bool) -> str:
     if not isinstance(text, str):
         raise WrongInput(f"`text` is {type(text).__name__}; it must be a string that counts 1 to {weight.MAX_WEIGHT}.")
-    if not (text.strip() or has_media):
+    if not has_media and weight.is_blank(text):
         raise WrongInput(f"`text` is blank; it must be a string that counts 1 to {weight.MAX_WEIGHT}, or the tweet needs "
                          "a picture.")
     if len(text) > MAX_RAW:

@@ -70,13 +70,12 @@ class RedisTweets(Redis):
 
 def _encoded(tweet: Tweet) -> bytes:
     return orjson.dumps([tweet.id, tweet.author_id, tweet.text, tweet.created_ms, tweet.conversation_id, tweet.in_reply_to,
-                         tweet.media_keys, entities.of(tweet)])
+                         tweet.media_keys, False, entities.of(tweet)])
 
 
 def _decoded(value: bytes) -> Tweet | None:
     if value == DELETED:
         return None
-    # An entry of an earlier version has no entities.
-    tweet_id, author_id, text, created_ms, conversation_id, in_reply_to, media_keys, *packed = orjson.loads(value)
-    return Tweet(tweet_id, author_id, text, created_ms, conversation_id, in_reply_to, tuple(media_keys), False,
-                 packed[0] if packed else None)
+    parts = orjson.loads(value)  # the fields of a Tweet in order; an entry of an earlier version ends after the seventh
+    parts[6] = tuple(parts[6])
+    return Tweet(*parts)

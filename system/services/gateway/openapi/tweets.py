@@ -33,7 +33,9 @@ _TERM = f'({_WORD}|#[a-z][a-z0-9_]{{0,14}}|from:[A-Za-z0-9_]{{1,15}}|"{_WORD}( {
 # first term.
 QUERY = text(1, 512, f"^{_TERM}( -?{_TERM}){{0,5}}$")
 SEARCH_WINDOW = (
-    Parameter("query", QUERY, 'words, #tag, from:username, "phrase", and - before any of them; all must match', required=True),
+    Parameter("query", QUERY,
+              'words, "phrase", #tag, $cashtag, @username, from:, to:, conversation_id:, url:, has:, is:, OR, groups, and - '
+              "before any of them", required=True),
     Parameter("sort_order", {"type": "string", "enum": ["relevancy", "recency"]},
               "by relevance (the default: words, age and likes), or newest first"),
     Parameter("start_time", ASKED_TIME, "only tweets from this time on"),

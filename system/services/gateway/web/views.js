@@ -50,7 +50,7 @@ export function home() {
 
 /** Tweets that match the query, in the lab's default order. */
 export function search(words) {
-  const field = el("input", { type: "search", name: "q", value: words, maxlength: 512, placeholder: "Words or #tags",
+  const field = el("input", { type: "search", name: "q", value: words, maxlength: 512, placeholder: "Words, #tags, @names",
     "aria-label": "Search tweets", autocomplete: "off" });
   const form = el("form", { class: "search-form", role: "search" }, icon("search"), field,
     el("button", { class: "primary", type: "submit" }, "Search"));
