@@ -66,7 +66,7 @@ async def test_a_tweet_carries_its_entities_everywhere(rig):
 
 
 async def test_a_mention_is_listed_and_changes_no_home_timeline(rig):
-    """Newest first, for anybody; deleted ones disappear; the mentioned user's home timeline shows only whom they follow."""
+    """Newest first, for anybody; deleted ones disappear; the home timeline of the mentioned user does not change."""
     (ann, _), (bob, bobs), (cyd, _) = await named(rig, "ann", "bob", "cyd")
     assert await mentions(rig, bob, bob) == ([], {"result_count": 0})
     posted = [await rig.post(ann, f"{n} @{bobs} and @{bobs.upper()}") for n in range(3)]
