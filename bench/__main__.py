@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import rows
+from bench.text import conformance
 from system.kernel.errors import LabError
 from tweetlab import home
 
@@ -39,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
         console.print(f"[bold]{row.name}[/bold]: {row.what} (bar {row.bar} {row.unit}) …")
         try:
             value = float(row.measure())
-        except rows.NotRun as reason:
+        except conformance.NotRun as reason:
             console.print(f"  not run: {reason}")
             failed(row, f"{NOT_RUN}: {reason}")
             continue

@@ -13,10 +13,6 @@ from dataclasses import dataclass
 Measure = Callable[[], float]
 
 
-class NotRun(Exception):
-    """A row whose optional input was not given. It is no failure of the bench."""
-
-
 @dataclass(frozen=True)
 class Row:
     """`low`, `high`: the bar, both ends included; None: no bound on that side. `unit`: of the value."""

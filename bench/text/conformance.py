@@ -13,11 +13,16 @@ from typing import Any
 
 import yaml
 
-from bench.rows import NotRun
 from system.kernel.errors import CouldNotRun
 from system.kernel.text import entities, urls, weight
 
 Case = dict[str, Any]
+
+
+class NotRun(Exception):
+    """The cases were not given. It is no failure of the bench."""
+
+
 OTHER_CONFIGURATION = {
     ("validate", "WeightedTweetsCounterTest"): "version 2 of the configuration: counts each code point of an emoji",
 }
