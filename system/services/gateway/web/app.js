@@ -43,7 +43,7 @@ function navigate() {
 function find(event) {
   event.preventDefault();
   const words = new FormData(event.currentTarget).get("q").trim();
-  if (words) location.hash = words.startsWith("@") ? `#/u/${encodeURIComponent(words.slice(1))}` : `#/search/${encodeURIComponent(words)}`;
+  if (words) location.hash = /^@[A-Za-z0-9_]{1,15}$/.test(words) ? `#/u/${words.slice(1)}` : `#/search/${encodeURIComponent(words)}`;
 }
 
 async function signOut() {
