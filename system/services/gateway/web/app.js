@@ -1,7 +1,7 @@
 // Routes the hash of the address (#/…) to a view, shows it, and updates focus, title and navigation.
 
 import * as api from "./api.js";
-import { avatar, el, icon, notify } from "./dom.js";
+import { addressOf, avatar, el, icon, notify } from "./dom.js";
 import * as text from "./text.js";
 import * as views from "./views.js";
 
@@ -43,7 +43,7 @@ function navigate() {
 function find(event) {
   event.preventDefault();
   const words = new FormData(event.currentTarget).get("q").trim();
-  if (words) location.hash = /^@[A-Za-z0-9_]{1,15}$/.test(words) ? `#/u/${words.slice(1)}` : `#/search/${encodeURIComponent(words)}`;
+  if (words) location.hash = addressOf(words);
 }
 
 async function signOut() {

@@ -40,6 +40,10 @@ export function icon(name) {
   return svg;
 }
 
+/** Return the address of a search; of a profile for a single @name. */
+export const addressOf = (words) =>
+  /^@[A-Za-z0-9_]{1,15}$/.test(words) ? `#/u/${words.slice(1)}` : `#/search/${encodeURIComponent(words)}`;
+
 /** Return the nodes of a tweet's text: text, and links for the entities, whose positions count code points. */
 export function linked(text, entities = {}) {
   const chars = [...text];

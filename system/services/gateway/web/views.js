@@ -1,7 +1,7 @@
 // The views of the client. Each function returns { title, nodes of <main>, focus, leave }.
 
 import * as api from "./api.js";
-import { avatar, busy, count, el, icon, notify } from "./dom.js";
+import { addressOf, avatar, busy, count, el, icon, notify } from "./dom.js";
 import { composer, tweetCard, tweetList } from "./tweets.js";
 
 const POLL_EVERY_MS = 8000;
@@ -57,7 +57,7 @@ export function search(words) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const query = field.value.trim();
-    location.hash = query.startsWith("@") ? `#/u/${encodeURIComponent(query.slice(1))}` : `#/search/${encodeURIComponent(query)}`;
+    location.hash = addressOf(query);
   });
   const results = words ? tweetList((cursor) => api.search(words, { next_token: cursor }), `No tweets match “${words}”.`).root
     : el("p", { class: "note" }, "Search for words, #tags, from:name, \"a phrase\" or -word; @name opens a profile.");
