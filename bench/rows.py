@@ -170,6 +170,18 @@ def _index_visible() -> float:
     return asyncio.run(search.visible_p99_s())
 
 
+def _conformance() -> float:
+    from bench.text import conformance
+
+    return conformance.share()
+
+
+def _mention_visible() -> float:
+    from bench.text import mentions
+
+    return asyncio.run(mentions.visible_p99_s())
+
+
 def _scale_out() -> float:
     from bench import scale_rows
 
@@ -226,6 +238,10 @@ ROWS: tuple[Row, ...] = (
         _reset),
     Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million indexed tweets", "ms", None, 100, _search_p95),
     Row("index_visible_p99_s", "time from acknowledged post to search hit, 20 posts/s", "s", None, 3, _index_visible),
+    Row("mention_visible_p99_s", "time from acknowledged post to the mentions of the mentioned user, 20 posts/s", "s", None, 2,
+        _mention_visible),
+    Row("twitter_text_conformance", "twitter-text's cases of extraction, validation and counting in CASES that pass", "ratio",
+        0.99, None, _conformance),
     Row("media_put_ratio", "PUTs of 1 MiB to signed upload URLs, finalized afterwards ÷ plain S3 PUTs, same run", "ratio",
         0.9, None, _media_put),
     Row("media_upload_ratio", "complete uploads of 1 MiB with initialize and finalize ÷ plain S3 PUTs, same run", "ratio",

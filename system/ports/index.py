@@ -14,14 +14,15 @@ from system.kernel.search_query import Query, Rank
 class Document:
     """A tweet as stored in the index.
 
-    `version`: external, the wall time (ns) at which the source was read; the newest wins. `hashtags`: folded,
-    without the sign. `likes`: how many users like it.
+    `version`: external, the wall time (ns) at which the source was read; the newest wins. `likes`: how many
+    users like it. `recipient`: author of the tweet that it replies to, None if it is no reply or unknown. What
+    a search finds of the tweet itself: `kernel/text/searchable.py`.
     """
 
     tweet: Tweet
     version: int
-    hashtags: tuple[str, ...] = ()
     likes: int = 0
+    recipient: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from system.kernel import clock as clocks
 from system.kernel import events, ids
 from system.kernel.events import Event, Tweet
-from system.ports import OutboxRow
+from system.ports import Entry, OutboxRow
 from tests.fakes.base import Memory
 
 SHARDS = 4
@@ -33,6 +33,7 @@ class MemoryTweets(Memory):
         self._outbox: dict[tuple[int, int], dict[tuple[int, str], Event]] = {}
         self._marks: dict[int, int] = {}
         self._replies: dict[int, dict[int, bool]] = {}  # parent -> reply -> whether it is deleted
+        self._mentions: dict[int, dict[int, int]] = {}  # user -> tweet -> author
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
@@ -73,6 +74,15 @@ class MemoryTweets(Memory):
             return tweet
         empty = Tweet(tweet_id, self._deleted[tweet_id], "", ids.ms_of(tweet_id), tweet_id)
         return replace(tweet or empty, deleted=True)
+
+    async def mention(self, tweet: Tweet, user_ids: Sequence[int]) -> None:
+        for user_id in user_ids:
+            self._mentions.setdefault(user_id, {})[tweet.id] = tweet.author_id
+
+    async def mentions(self, user_id: int, before: int | None, limit: int) -> list[Entry]:
+        below = ids.MAX_ID if before is None else before
+        found = (Entry(tweet_id, author) for tweet_id, author in self._mentions.get(user_id, {}).items() if tweet_id < below)
+        return sorted(found, reverse=True)[:limit]
 
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
         tweet_ids_of_author = self._by_author.get(author_id, [])

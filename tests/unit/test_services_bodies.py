@@ -78,6 +78,17 @@ async def test_a_referenced_tweet_that_is_deleted_or_hidden_is_an_error_and_not_
     assert "includes" not in private and all("in_reply_to_user_id" not in tweet for tweet in private["data"])
 
 
+async def test_mentioned_users_are_included(town):
+    """By the name in the text, whatever its case; a name that nobody has is left out."""
+    ann, bob = await town.sign_up("ann", "bob")
+    made = await town.post(ann, "look @BOB and @nobody")
+
+    body = await town.get("tweets", f"/2/tweets/{made}?expansions=entities.mentions.username&tweet.fields=created_at", ann)
+
+    assert [user["id"] for user in body["includes"]["users"]] == [str(bob)]
+    assert [mention["username"] for mention in body["data"]["entities"]["mentions"]] == ["BOB", "nobody"]
+
+
 async def test_an_empty_page_has_no_data(town):
     """As in Twitter's API: `meta.result_count` is 0, and there is no `data`. tweepy then returns None."""
     (ann,) = await town.sign_up("ann")

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from system.kernel.events import Tweet
 from system.kernel.scopes import SCOPES
+from system.kernel.text import weight
 from system.ports import User
 from system.services.gateway import policy
 from system.services.gateway.openapi import document as describe
@@ -60,7 +61,8 @@ def test_bounds_are_those_of_the_services():
     assert tuple(sorted(bodies.EXPANSIONS)) == describe_parts.EXPANSION_NAMES
     assert describe_parts.MEDIA_FIELD_NAMES == bodies.MEDIA_FIELDS
     assert (describe_parts.POLL_FIELD_NAMES, describe_parts.PLACE_FIELD_NAMES) == (bodies.POLL_FIELDS, bodies.PLACE_FIELDS)
-    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == tweets.MAX_TEXT == 280
+    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == weight.MAX_WEIGHT == 280
+    assert describe_parts.TWEET["properties"]["text"]["maxLength"] == tweets.MAX_RAW
     assert describe_parts.TWEET_WINDOW[0].schema["maximum"] == paging.MAX_RESULTS == 100
     assert describe.OPERATIONS["followers"].parameters[0].schema["maximum"] == users.MAX_RESULTS == 1000
     assert describe.OPERATIONS["sign_up"].body["properties"]["password"]["minLength"] == users.MIN_PASSWORD == 8

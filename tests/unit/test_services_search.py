@@ -16,9 +16,10 @@ from system import bootstrap
 from system.kernel import ids, policies, settings
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
-from system.services.search import app, handlers, policy
+from system.ports import Document
+from system.services.search import app, handlers, query_parser
 from system.services.shared import hosting
-from system.services.shared.read_through import Tweets
+from system.services.shared.read_through import Tweets, Usernames
 from tests.fakes.likes import MemoryLikeCounts, MemoryLikes
 from tests.fakes.media import MemoryEdge, MemoryMedia
 from tests.fakes.search import MemorySearch
@@ -51,7 +52,7 @@ class Library:
         tweet_id = ids.compose(NOW_MS + self.count, 1, 0)
         tweet = Tweet(tweet_id, author_id, text, NOW_MS + self.count, tweet_id)
         await self.tweets.append(tweet)
-        await self.index.index([handlers.document_of(tweet, self.count, likes)])
+        await self.index.index([Document(tweet, self.count, likes)])
         return tweet_id
 
     async def people(self, *names: str) -> list[int]:
@@ -207,9 +208,9 @@ async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None
             return tweets
 
     ports = library.ports
-    tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Usernames(ports.users, ports.hot)
+    tweets, names = Tweets(ports.hot, ports.tweets, True), Usernames(ports.users, ports.hot)
     search = handlers.Search(ports.index, tweets, names, Guarded(), policies.SearchKnobs())
-    wanted = handlers.PageRequest(policy.parse("walrus"), "relevancy", 10)
+    wanted = handlers.PageRequest(query_parser.parse("walrus"), "relevancy", 10)
     await search.recent(200, wanted, Spent())
     tracemalloc.start()
     try:

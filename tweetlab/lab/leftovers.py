@@ -69,7 +69,8 @@ async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
         more, less = len(stored.keys() - wanted.keys()), len(wanted.keys() - stored.keys())
         if stored != wanted or deleted:
             wrong.append(f"{name} has {more:,} extra tweets, lacks {less:,}, and {deleted:,} are deleted")
-    extra = {"outbox": await adapters.tweets.outbox_rows(), "replies": await adapters.tweets.reply_rows()}
+    stored = adapters.tweets
+    extra = {"outbox": await stored.outbox_rows(), "replies": await stored.reply_rows(), "mentions": await stored.mention_rows()}
     return wrong + [f"{table} has {rows:,} rows" for table, rows in extra.items() if rows]
 
 

@@ -6,7 +6,7 @@ lists match. Every effect is idempotent, and the topics may be processed in any 
 | event | effect |
 |---|---|
 | new_tweet | tweet added to the author's own lists, then (push) to every live home timeline of a follower |
-| | then a reply is noted for the tweet that it replies to |
+| | then the tweet is noted for the tweet that it replies to, and for each user that it mentions |
 | tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists and counts |
 | new_follow, edge exists | followee added to `g:`, follower to `f:`, *then* the followee's tweets to `h:` |
 | new_follow, edge does not exist | `h:` and `g:` of the follower and `f:` of the followee are deleted |
@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from system.kernel import checkpoints, clock
 from system.kernel.events import Event, Tweet, tweet_of
 from system.kernel.policies import Policies
+from system.kernel.text import entities
 from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
 from system.services.fanout import policy
 from system.services.fanout.audience import Audience
 from system.services.shared.list_rebuild import CachedLists
+from system.services.shared.read_through import Usernames
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Fanout:
     def __init__(self, ports: Ports, lists: CachedLists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
         self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
         self._lists, self._audience, self._policies, self._clock = lists, audience, policies, time_
+        self._usernames = Usernames(ports.users, ports.hot)
 
     # ---- new_tweet -----------------------------------------------------------------------------------
 
@@ -64,7 +67,17 @@ class Fanout:
         done = await self._unless_deleted(entry, done)
         if tweet.in_reply_to is not None:  # after the delivery, which must not wait for it
             await self._store.note_reply(tweet.in_reply_to, tweet.id, deleted=not done.applied)
+        if done.applied:
+            await self._note_mentions(tweet)
         return done
+
+    async def _note_mentions(self, tweet: Tweet) -> None:
+        """Note the tweet for the users that it mentions; after the delivery, which must not wait for it."""
+        names = entities.mentioned(entities.of(tweet))
+        if names:
+            user_ids = await self._usernames.ids_of(names)
+            await checkpoints.reached("fanout.before_mentions", tweet_id=tweet.id)
+            await self._store.mention(tweet, sorted(user_ids.values()))
 
     async def _is_live(self, tweet: Tweet) -> bool:
         cached = await self._hot.get([tweet.id])

@@ -18,7 +18,7 @@ from system.kernel import numbers
 from system.kernel.policies import LimitKnobs, ShedKnobs
 from system.kernel.resilience.rate_window import Quota
 
-MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
+MAX_BODY_BYTES = 64 * 1024   # a tweet has at most 10,000 code points, 40 KB; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024
 MIN_DEADLINE_MS = 1
 MAX_WAITED_S = 60.0         # a longer wait since arrival indicates a wrong clock, and counts as 0
@@ -75,6 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("media_delete", "DELETE", "/2/media/{id}", "media", "media.write"),
     Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media", "media.write"),
     Route("media_initialize", "POST", "/2/media/upload/initialize", "media", "media.write"),
+    Route("mentions", "GET", "/2/users/{id}/mentions", "tweets", "tweet.read"),
     Route("post", "POST", "/2/tweets", "tweets", "tweet.write"),
     Route("profile", "GET", "/2/users/{id}", "users", "users.read"),
     Route("revoke", "POST", "/2/oauth2/revoke", "users", "", "token"),

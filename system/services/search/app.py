@@ -9,9 +9,9 @@ from system.kernel.http import asgi
 from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
-from system.services.search import counting, policy
+from system.services.search import counting, policy, query_parser
 from system.services.search.cursors import Seal
-from system.services.search.handlers import PageRequest, Search, Usernames
+from system.services.search.handlers import PageRequest, Search
 from system.services.shared import hosting, paging
 from system.services.shared.bodies import view_of
 from system.services.shared.reads import Reads
@@ -46,7 +46,7 @@ class Routes:
         query = call.query()
         times_ms = counting.times_of(query, time.time_ns() // 1_000_000)
         before, since = paging.bounds({name: query[name] for name in ("since_id", "until_id") if name in query})
-        request = PageRequest(policy.parse(query.get("query")), policy.RECENCY, 0, before, since)
+        request = PageRequest(query_parser.parse(query.get("query")), policy.RECENCY, 0, before, since)
         return Answer(counting.body(times_ms, await self._search.counts(call.user_id, request, times_ms, call.spent)))
 
     def _request(self, query: dict[str, str], about: str) -> PageRequest:
@@ -56,15 +56,14 @@ class Routes:
         before, since = paging.bounds(query)
         limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
                               policy.MIN_RESULTS).limit
-        return PageRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
+        return PageRequest(query_parser.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
                            self._seal.open(tokens.pop(), about) if tokens else None)
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`."""
     reads = Reads(ports, settings.policies)
-    usernames = Usernames(ports.users, ports.hot)
-    search = Search(ports.index, reads.tweets, usernames, reads.visibility, settings.policies.search)
+    search = Search(ports.index, reads.tweets, reads.usernames, reads.visibility, settings.policies.search)
     return hosting.Service(Routes(search, Seal(settings.edge_secret or settings.jwt_secret), reads).rows())
 
 

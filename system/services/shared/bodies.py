@@ -18,10 +18,11 @@ from system.kernel import cdn_links
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
+from system.kernel.text import entities
 from system.ports import MediaState, Medium, Ports, TweetStore
 from system.services.shared import shapes
 from system.services.shared.public_metrics import PublicMetrics, TweetCounts
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets, Usernames
 from system.services.shared.shapes import Json
 from system.services.shared.visibility import Visibility
 
@@ -117,6 +118,11 @@ class Readers(Protocol):
         ...
 
     @property
+    def usernames(self) -> Usernames:
+        """Ids of users by name."""
+        ...
+
+    @property
     def visibility(self) -> Visibility:
         """Who may see whose tweets."""
         ...
@@ -158,7 +164,7 @@ class Bodies:
                 shaped[REPLIED_TO_USER] = str(author)
             return shaped
 
-        users = await self._reads.profiles.get(self._user_ids(view, tweets, parents)) if view.expansions else []
+        users = await self._reads.profiles.get(await self._user_ids(view, tweets, parents)) if view.expansions else []
         counts = await self._reads.tweet_counts.of([user.id for user in users], view.users) if users else {}
         includes: Json = {
             "users": [shapes.user(user, view.users, counts) for user in users],
@@ -201,7 +207,7 @@ class Bodies:
             included |= {tweet.id: tweet for tweet in tweets}
         return list(included.values())
 
-    def _user_ids(self, view: View, tweets: Sequence[Tweet], parents: _Parents) -> list[int]:
+    async def _user_ids(self, view: View, tweets: Sequence[Tweet], parents: _Parents) -> list[int]:
         wanted: dict[int, None] = {}
         if AUTHOR in view.expansions:
             wanted.update((tweet.author_id, None) for tweet in tweets)
@@ -210,6 +216,10 @@ class Bodies:
                           if (parent := tweet.in_reply_to or 0) in parents.authors)
         if REFERENCED_AUTHOR in view.expansions:
             wanted.update((tweet.author_id, None) for tweet in parents.shown.values())
+        if MENTIONED in view.expansions:
+            names = dict.fromkeys(name for tweet in tweets for name in entities.mentioned(entities.of(tweet)))
+            user_ids = await self._reads.usernames.ids_of(list(names))
+            wanted.update((user_ids[name], None) for name in names if name in user_ids)
         return list(wanted)
 
     async def _pictures(self, view: View, tweets: Sequence[Tweet]) -> list[Json]:

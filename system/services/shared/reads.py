@@ -12,7 +12,7 @@ from system.ports import Ports
 from system.services.shared.bodies import Bodies
 from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.public_metrics import PublicMetrics, TweetCounts
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets, Usernames
 from system.services.shared.visibility import Visibility
 
 
@@ -32,6 +32,11 @@ class Reads:
     def profiles(self) -> Profiles:
         """Users by id. Ports: users, hot."""
         return Profiles(self.ports.users, self._policies.cache.profile_ttl_s, self.ports.hot, self._coalesce)
+
+    @cached_property
+    def usernames(self) -> Usernames:
+        """Ids of users by name. Ports: users, hot."""
+        return Usernames(self.ports.users, self.ports.hot)
 
     @cached_property
     def visibility(self) -> Visibility:

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
+from system.kernel.text import entities
 from system.ports import User
 
 TWEET_FIELDS = (  # those of Twitter's API v2, so that existing clients work unchanged
@@ -29,6 +32,7 @@ USER_FIELDS = (
     "verified_type", "withheld",
 )
 METRICS = "public_metrics"
+ENTITIES = "entities"
 USER_EXPANSIONS = ("pinned_tweet_id",)
 
 Json = dict[str, Any]
@@ -58,6 +62,8 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
         shape["referenced_tweets"] = [{"type": "replied_to", "id": str(value.in_reply_to)}]
     if value.media_keys:
         shape["attachments"] = {"media_keys": list(value.media_keys)}
+    if value.entities != "" and (fields is None or ENTITIES in fields) and (packed := entities.of(value)):
+        shape[ENTITIES] = orjson.Fragment(packed)
     if metrics is not None and value.id in metrics:
         shape[METRICS] = metrics[value.id]
     if fields is not None:

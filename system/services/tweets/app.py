@@ -34,6 +34,7 @@ class Routes:
             ("GET", "/2/tweets/{id}", self.one),
             ("GET", "/2/tweets", self.many),
             ("GET", "/2/users/{id}/tweets", self.of_user),
+            ("GET", "/2/users/{id}/mentions", self.mentions),
         ]
 
     async def post(self, call: Call) -> Answer:
@@ -80,6 +81,17 @@ class Routes:
         body = await self._bodies.page(call.user_id, view, page.tweets, call.spent, token, window.cursor.previous())
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 
+    async def mentions(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/mentions`"""
+        query = call.query()
+        view, window = view_of(query), paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
+        user_id = ids.parse(call.params["id"])
+        page = await self._service.mentions(call.user_id, user_id, window, call.spent)
+        if not page.tweets:
+            await self._profiles.require(user_id)
+        token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
+        return Answer(await self._bodies.page(call.user_id, view, page.tweets, call.spent, token, window.cursor.previous()))
+
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`."""
@@ -87,7 +99,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility)
+    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility, reads.usernames)
 
     async def start() -> None:
         await leasing.start()

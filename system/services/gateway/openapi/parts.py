@@ -126,11 +126,16 @@ USER = record(
     {"created_at": TIME, "protected": TRUTH, "public_metrics": record(
         {"followers_count": COUNT, "following_count": COUNT, "listed_count": COUNT}, {"tweet_count": COUNT}),
      "connection_status": listed({"enum": ["follow_request_received", "follow_request_sent", "followed_by", "following"]})})
+_PLACE: Mapping[str, Schema] = {"start": COUNT, "end": COUNT}
+ENTITIES = record({}, {
+    "urls": listed(record({**_PLACE, "url": text(1, 4096), "expanded_url": text(1, 4103), "display_url": text(1, 30)})),
+    "hashtags": listed(record({**_PLACE, "tag": text(1, 280)})), "cashtags": listed(record({**_PLACE, "tag": text(1, 9)})),
+    "mentions": listed(record({**_PLACE, "username": text(1, 20, "^[A-Za-z0-9_]{1,20}$")}, {"id": ID}))})
 TWEET = record(
-    {"id": ID, "text": text(0, 280), "edit_history_tweet_ids": listed(ID)},
+    {"id": ID, "text": text(0, 10_000), "edit_history_tweet_ids": listed(ID)},
     {"author_id": ID, "created_at": TIME, "conversation_id": ID, "in_reply_to_user_id": ID,
      "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
-     "attachments": record({"media_keys": listed({"type": "string"})}),
+     "attachments": record({"media_keys": listed({"type": "string"})}), "entities": ENTITIES,
      "public_metrics": record(dict.fromkeys(TWEET_COUNTS, COUNT))})
 NEIGHBORS: Mapping[str, Schema] = {  # each is left out if there is no such page; a search has no previous_token
     "next_token": {"type": "string"}, "previous_token": {"type": "string"}}

@@ -15,6 +15,7 @@ from system.services.gateway.openapi.parts import (
     TRUTH,
     TWEET_PAGE,
     TWEET_VIEW,
+    TWEET_WINDOW,
     TWEETS,
     Operation,
     Parameter,
@@ -34,7 +35,9 @@ _TERM = f'({_WORD}|#[a-z][a-z0-9_]{{0,14}}|from:[A-Za-z0-9_]{{1,15}}|"{_WORD}( {
 # first term.
 QUERY = text(1, 512, f"^{_TERM}( -?{_TERM}){{0,5}}$")
 SEARCHED = (
-    Parameter("query", QUERY, 'words, #tag, from:username, "phrase", and - before any of them; all must match', required=True),
+    Parameter("query", QUERY,
+              'words, "phrase", #tag, $cashtag, @username, from:, to:, conversation_id:, url:, has:, is:, OR, groups, and - '
+              "before any of them", required=True),
     *BOUNDS)
 SEARCH_WINDOW = (
     *SEARCHED, page_of(100, 10)[0],
@@ -48,14 +51,18 @@ COUNTED = record(
 COUNT_WINDOW = (*SEARCHED, Parameter("granularity", {"type": "string", "enum": ["minute", "hour", "day"], "default": "hour"},
                                      "the length of each count's time"),
                 Parameter("search_count.fields", several(("end", "start", "tweet_count")), "accepted; all are returned"))
+# A subset of the accepted texts: these characters count 1 each, and without a dot there is no URL. Other texts
+# may have more characters, or fewer.
+_PLAIN = r"[\x01-\x2d\x2f-\xff]"
 POST = record(
-    {"text": text(1, 280, r"^[^\x00]*[!-~][^\x00]*$")},
+    {"text": text(1, 280, rf"^{_PLAIN}*[!-\-/-~]{_PLAIN}*$")},
     {"reply": record({"in_reply_to_tweet_id": ASKED_ID}), "media": record({"media_ids": listed(MEDIA_ID, 4) | {"minItems": 1}})})
 
 OPERATIONS: dict[str, Operation] = {
     "counts": Operation("How many tweets match a query, by time", {200: COUNTED}, COUNT_WINDOW),
     "delete": Operation("Delete a tweet of the caller", {200: data(record({"deleted": TRUTH}))}),
     "home": Operation("The caller's home timeline, newest first", {200: TWEET_PAGE}, TIMELINE_WINDOW),
+    "mentions": Operation("Tweets that mention a user, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
     "post": Operation("Post a tweet", {201: data(named("Tweet"))}, (KEY,), POST),
     "search": Operation(
         "Tweets that match a query", {200: TWEET_PAGE}, SEARCH_WINDOW),
