@@ -68,7 +68,7 @@ async def test_a_tweet_is_found_by_every_kind_of_term_and_disappears_with_its_de
     for query in (f"%22sings+{word}%22", f"{word}+-loudly", f"{word}+-from:{user.username}", f"{word}+-%23opera{word}"):
         assert (await page(rig, ann, query))[0] == [], query
     status, body, _ = await rig.ask("GET", PATH + f"{word}&expansions=author_id&tweet.fields=created_at", ann)
-    assert status == 200 and set(body["data"][0]) == {"id", "text", "created_at", "edit_history_tweet_ids"}
+    assert status == 200 and set(body["data"][0]) == {"id", "text", "created_at", "author_id", "edit_history_tweet_ids"}
     assert body["includes"]["users"][0]["username"] == user.username
 
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[0] == 200

@@ -55,7 +55,7 @@ def without_pixels(data: bytes) -> tuple[bytes, bytes]:
     """
     if not data.startswith(_PNG_START):
         return data, b""
-    others, pixels = [data[:8]], []
+    others, pixels = [data[:8]], list[bytes]()
     for kind, chunk in _checked_chunks(data):
         if kind not in _PNG_PIXELS:
             others.append(chunk)
