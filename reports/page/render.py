@@ -54,7 +54,7 @@ def render(run: record.Run) -> str:
     view = View(run)
     document = run.document
     figures = charts.draw(view)
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         d=document,
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         void=view.is_void,
@@ -84,7 +84,7 @@ def _safe(value: Any) -> Any:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_safe
@@ -249,13 +249,13 @@ def prediction_rows(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in rows if row["measured"] != "–" or row["predicted"] != "–"]
 
 
-def _error_row(name: str, pair: Mapping[str, float | None], formatted: Any) -> dict[str, Any]:
-    error = pair["error"]
+def _error_row(name: str, pair: Mapping[str, Any], formatted: Any) -> dict[str, Any]:
+    error, interval = pair["error"], pair.get("interval")
     clipped = None if error is None else max(-0.5, min(0.5, error)) * 100
     return {
         "name": name,
         "measured": formatted(pair["measured"]),
-        "predicted": formatted(pair["predicted"]),
+        "predicted": formatted(pair["predicted"]) + (f" ({formatted(interval[0])} to {formatted(interval[1])})" if interval else ""),
         "error": "–" if error is None else f"{error * 100:+.1f} %",
         "left": None if clipped is None else 50 + min(0.0, clipped),
         "width": None if clipped is None else abs(clipped),
