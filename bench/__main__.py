@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import rows
+from bench.text import conformance
 from system.kernel.errors import LabError
 from tweetlab import home
 
+NOT_RUN = "not run"  # begins the reason of a row whose optional input was not given
 LATEST = home.RUNS / "bench" / "latest.json"
 
 
@@ -38,6 +40,10 @@ def main(words: list[str] | None = None) -> int:
         console.print(f"[bold]{row.name}[/bold]: {row.what} (bar {row.bar} {row.unit}) …")
         try:
             value = float(row.measure())
+        except conformance.NotRun as reason:
+            console.print(f"  not run: {reason}")
+            failed(row, f"{NOT_RUN}: {reason}")
+            continue
         except (LabError, AssertionError) as problem:
             console.print(f"[red]{row.name} could not run:[/red] {problem}")
             failed(row, str(problem))
@@ -106,7 +112,8 @@ def show(path: Path = LATEST) -> None:
     for r in _rows(path):
         holds = "yes" if r["holds"] else "[red]no[/red]"
         if "failed" in r:  # its value is older
-            holds = f"[red]could not run[/red] {r['failed']['at'][5:16].replace('T', ' ')}"
+            what = NOT_RUN if r["failed"]["why"].startswith(NOT_RUN) else "[red]could not run[/red]"
+            holds = f"{what} {r['failed']['at'][5:16].replace('T', ' ')}"
         value = "–" if r["value"] is None else f"{r['value']:,.4g}"
         table.add_row(r["name"], value, r["unit"], r["bar"], holds, r["commit"], r["at"][5:16].replace("T", " "))
     Console(width=150).print(table)

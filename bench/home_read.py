@@ -81,7 +81,7 @@ async def _bare(lab: session.Session, readers: list[int], tokens: list[dict[str,
     client = lab.redis()
     for reader, token in zip(readers, tokens):
         page = await lab.get_json(PATH.format(reader), token)
-        for row in page["data"]:
+        for row in page.get("data", ()):
             await client.zadd(f"bare:home:{reader}", {row["id"]: int(row["id"]) >> 22})
             await client.set(f"bare:tweet:{row['id']}", orjson.dumps(row))
     await client.aclose()

@@ -20,7 +20,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 import yarl
+from PIL import Image
 
+from scenarios.world import pictures
 from system.kernel import cdn_links
 from system.kernel.errors import CouldNotRun
 from system.platform import paths
@@ -37,7 +39,7 @@ OBJECTS, EXPONENT, SHARE = 10_000, 0.8, 0.1
 BODY_BYTES, BLOCK = 3_000, 4_096  # with the header that nginx stores, one block of the file system each
 WARM, COUNTED = 8_000, 30_000     # requests; a cache of 1,000 forgets within about 3,000
 ZONE_KIB = 136                    # an index of 32 pages of 32 objects: see `_check_size`
-PNG = b"\x89PNG\r\n\x1a\n"
+SIDE = 590                        # pixels: random ones cannot be compressed, so a PNG of them has about 1 MiB
 
 _ratios: tuple[float, float] | None = None
 
@@ -77,6 +79,11 @@ async def _measured() -> tuple[float, float]:
     return rates[1] / rates[0], complete / rates[0]
 
 
+def _picture(number: int) -> bytes:
+    pixels = random.Random(number).randbytes(3 * SIDE * SIDE)
+    return pictures.encode(Image.frombytes("RGB", (SIDE, SIDE), pixels), "image/png")
+
+
 def _client() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=4 * CLIENTS, keepalive_timeout=60)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
@@ -94,7 +101,7 @@ class _Uploads:
         self._signer = s3_signing.Signer(stores.minio, stores.minio_access_key, stores.minio_secret_key, minio_blobs.REGION)
         self._tokens = [{"authorization": f"Bearer {lab.token(user)}"} for user in range(1, CLIENTS + 1)]
         self._upload = f"{lab.base_url}/2/media/upload"
-        self._pictures = [PNG + random.Random(n).randbytes(MIB - len(PNG)) for n in range(16)]
+        self._pictures = [_picture(n) for n in range(16)]
         self._sums = [hashlib.sha256(picture).hexdigest() for picture in self._pictures]
 
     async def warm(self) -> None:
@@ -144,7 +151,7 @@ class _Uploads:
             await reply.read() if reply.status == 200 else _fail("PUT", reply)
 
     async def _initialize(self, n: int) -> dict[str, Any]:
-        body = {"media_type": "image/png", "total_bytes": MIB, "sha256": self._sums[n % 16]}
+        body = {"media_type": "image/png", "total_bytes": len(self._pictures[n % 16]), "sha256": self._sums[n % 16]}
         async with self._web.post(f"{self._upload}/initialize", json=body, headers=self._tokens[n % CLIENTS]) as reply:
             return dict((await reply.json())["data"]) if reply.status == 201 else _fail("initialize", reply)
 

@@ -204,9 +204,31 @@ def telemetry() -> str:
     return "\n".join(parts)
 
 
+def clients() -> str:
+    """Return the page of the methods of two Twitter clients, and what the lab does with each."""
+    from bench.clients import methods
+
+    parts = ["# Twitter clients\n", (
+        "What the lab does with each method of `tweepy.Client` and of `twitter-api-v2` (npm), both unpatched.\n\n"
+        "- *served*: it returns what Twitter's API returns, from the data of the lab\n"
+        "- *refused*: a 4xx status and a sentence that says why\n"
+        "- *not tried*: streaming, OAuth 1.0a, and helpers that send no request of their own\n\n"
+        "Each of the others is called by `tests/clients/test_client_methods.py` and by the bench row\n"
+        "`client_methods_ignored`.\n")]
+    tables = {"`tweepy.Client`": methods.TWEEPY, "`twitter-api-v2`, client `v2`": methods.NPM_V2,
+              "`twitter-api-v2`, root client": methods.NPM_CLIENT}
+    for title, table in tables.items():
+        rows = "\n".join(f"| `{name}` | {method.outcome}{f': {method.why}' if method.why else ''} |"
+                         for name, method in sorted(table.items()))
+        parts.append(f"## {title}\n\n| method | |\n|---|---|\n{rows}\n")
+    parts.append(f"## `twitter-api-v2`, client `v1`\n\n{methods.NPM_V1[0].upper()}{methods.NPM_V1[1:]}.\n")
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,
     "cli.md": cli,
+    "clients.md": clients,
     "errors.md": errors,
     "faults.md": faults,
     "invariants.md": invariants,

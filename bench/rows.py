@@ -170,6 +170,18 @@ def _index_visible() -> float:
     return asyncio.run(search.visible_p99_s())
 
 
+def _conformance() -> float:
+    from bench.text import conformance
+
+    return conformance.share()
+
+
+def _mention_visible() -> float:
+    from bench.text import mentions
+
+    return asyncio.run(mentions.visible_p99_s())
+
+
 def _scale_out() -> float:
     from bench import scale_rows
 
@@ -200,6 +212,12 @@ def _graph_memory() -> float:
     return graphs.measured()[1]
 
 
+def _client_methods() -> float:
+    from bench.clients import row
+
+    return asyncio.run(row.ignored())
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -220,10 +238,16 @@ ROWS: tuple[Row, ...] = (
         _reset),
     Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million indexed tweets", "ms", None, 100, _search_p95),
     Row("index_visible_p99_s", "time from acknowledged post to search hit, 20 posts/s", "s", None, 3, _index_visible),
+    Row("mention_visible_p99_s", "time from acknowledged post to the mentions of the mentioned user, 20 posts/s", "s", None, 2,
+        _mention_visible),
+    Row("twitter_text_conformance", "twitter-text's cases of extraction, validation and counting in CASES that pass", "ratio",
+        0.99, None, _conformance),
     Row("media_put_ratio", "PUTs of 1 MiB to signed upload URLs, finalized afterwards ÷ plain S3 PUTs, same run", "ratio",
         0.9, None, _media_put),
     Row("media_upload_ratio", "complete uploads of 1 MiB with initialize and finalize ÷ plain S3 PUTs, same run", "ratio",
         None, None, _media_upload),
+    Row("client_methods_ignored", "methods of tweepy and twitter-api-v2 that are neither served nor refused as the table says",
+        "methods", None, 0, _client_methods),
     Row("cdn_hit_vs_lru",
         "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's approximation for LRU",
         "ratio", 0.9, 1.1, _cdn_hit),

@@ -9,6 +9,8 @@ system. `python -m bench.selfchecks.gateway_stand_in HOST PORT` with REHEARSAL s
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import os
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 
 import orjson
 import uvicorn
+from PIL import Image, ImageOps
 
 PAGE = 20
 FIRST_ID = 1_900_000_000_000_000_000
@@ -72,7 +75,7 @@ class Stage:
 
     def _blob(self, method: str, name: str, body: bytes) -> Reply:
         if method == "PUT":
-            self.blobs[name] = body
+            self.blobs[name] = bare(body)
             return 200, b""
         return (200, self.blobs[name]) if name in self.blobs else (404, b"")
 
@@ -95,7 +98,8 @@ class Stage:
 
     def _read(self, parts: list[str], query: str, host: str) -> Reply:
         if parts[1] == "media":
-            return 200, {"data": {"id": parts[2], "url": f"http://{host}/blob/{parts[2]}"}}
+            digest = hashlib.sha256(self.blobs.get(parts[2], b"")).hexdigest()
+            return 200, {"data": {"id": parts[2], "url": f"http://{host}/blob/{parts[2]}", "sha256": digest}}
         if parts[-1] in ("reverse_chronological", "tweets", "recent"):
             token = next((int(pair[17:]) for pair in query.split("&") if pair.startswith("pagination_token=")), 1 << 62)
             page = [tweet for tweet in reversed(self.tweets) if tweet[0] < token and tweet[0] not in self.deleted][:PAGE]
@@ -103,6 +107,13 @@ class Stage:
             rows = [{"id": str(tweet_id), "author_id": str(author), "text": "x"} for tweet_id, author in page]
             return 200, {"data": rows, "meta": meta}
         return 200, {"data": {"id": parts[-1], "author_id": "1", "text": "x"}}
+
+
+def bare(picture: bytes) -> bytes:
+    """Return a still picture with the same look, as a PNG without metadata."""
+    file = io.BytesIO()
+    ImageOps.exif_transpose(Image.open(io.BytesIO(picture))).convert("RGBA").save(file, "PNG", compress_level=0)
+    return file.getvalue()
 
 
 def application(stage: Stage) -> Any:

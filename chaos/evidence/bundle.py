@@ -64,6 +64,18 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """The served object of a finalized picture as storage holds it.
+
+    `look`: as in `History.pictures`; "" if it cannot be decoded. `is_recorded`: its SHA-256 is the one that its
+    row states.
+    """
+
+    look: str
+    is_recorded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class CachedList:
     """A *complete* list as Redis held it before any final API read.
 
@@ -104,8 +116,7 @@ class Finals:
     without an answer. `followers`, `following`: edges in PostgreSQL of the sampled users. `lists`: complete
     cached lists. `pulled`: authors whose tweets are or were merged at read time (fan-out on read). `sample`:
     the size of the sample, as text. `searchable`: those of `looked_up` that the index finds; None where it
-    was not queried. `pictures`: (owner, number) -> SHA-256 of the bytes in storage, in the format of
-    `History.pictures`; "" where there are none.
+    was not queried. `pictures`: (owner, number) -> its served object in storage, None where there is none.
     """
 
     quiesced: bool = True
@@ -124,7 +135,7 @@ class Finals:
     pulled: frozenset[int] = frozenset()
     sample: str = ""
     searchable: frozenset[int] | None = None
-    pictures: Mapping[tuple[int, int], str] | None = None
+    pictures: Mapping[tuple[int, int], StoredPicture | None] | None = None
     likers: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """Tweet -> the users that like it in PostgreSQL, for the sampled liked tweets."""
     like_counts: Mapping[int, int | None] = field(default_factory=dict)

@@ -18,6 +18,7 @@ import aiohttp
 import yarl
 
 from chaos.evidence.bundle import Canary
+from scenarios.world import pictures
 
 TIMEOUT_S = 15.0   # per request: becoming protected waits until every older cached view has expired
 SETTLE_S = 10.0    # longest wait until the approved follower sees the canary at home and in search
@@ -27,7 +28,6 @@ PASSWORD = "canary-password"
 # Capitals are rare in responses, so that 6 kB are scanned in 1.5 us, not in 6 to 9.
 LETTERS = "BCDFGHJKLMNPQRSVWX"
 LETTER_COUNT = 24
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HOME = "/2/users/{me}/timelines/reverse_chronological"
 OK, FORBIDDEN, NOT_FOUND = 200, 403, 404
 
@@ -125,7 +125,7 @@ class _Check:
     def __init__(self, session: aiohttp.ClientSession, base_url: str, token: Callable[[int], str]) -> None:
         self._session, self._base_url, self._token = session, base_url, token
         self._word = f"canary{secrets.token_hex(8)}"
-        self._picture = SIGNATURE + secrets.token_bytes(64)
+        self._picture = pictures.draw(secrets.randbits(64), secrets.randbelow(len(pictures.TYPES)))
         self._upload_urls: dict[str, str] = {}
         self._scanned, self._leaks, self._unanswered = 0, list[str](), list[str]()
         self._timing = ""  # `server-timing` of the last response
@@ -177,13 +177,13 @@ class _Check:
         await self._request("POST", f"/2/users/{user}/following", user, {"target_user_id": str(target)})
 
     async def _upload(self, owner: int, finalise: bool) -> str:
-        request = {"media_type": "image/png", "total_bytes": len(self._picture),
-                   "sha256": hashlib.sha256(self._picture).hexdigest()}
+        data = self._picture.data
+        request = {"media_type": self._picture.media_type, "total_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         upload = (await self._request("POST", "/2/media/upload/initialize", owner, request))["data"]
         picture = str(upload["id"])
         self._upload_urls[picture] = upload["upload_url"].partition("?")[0]
         if finalise:
-            status, _ = await self._call("PUT", upload["upload_url"], 0, self._picture, upload["upload_headers"])
+            status, _ = await self._call("PUT", upload["upload_url"], 0, data, upload["upload_headers"])
             if status != OK:
                 raise aiohttp.ClientError(f"the signed PUT of a picture answered {status}")
             await self._request("POST", f"/2/media/upload/{picture}/finalize", owner, {})
@@ -245,9 +245,10 @@ class _Check:
         forged += [link.replace(number, other.partition("_")[2]) for other in (planted.raw, planted.finalised)]
         for url in (*forged, *self._upload_urls.values()):
             denied, content_denied = await self._call("GET", url)
-            wrong = denied < 400 or self._picture[len(SIGNATURE):] in content_denied
+            wrong = denied < 400 or content in content_denied
             self._record(f"GET {url} without a valid signature", str(denied) if wrong else "")
-        return status == OK and content == self._picture
+        self._record(f"GET {path} with a valid signature", pictures.LEAKED if pictures.canaries_in(content) else "")
+        return status == OK and pictures.look(content) == pictures.look(self._picture.data)
 
     def _record(self, request: str, problem: str) -> None:
         self._scanned += 1

@@ -22,11 +22,11 @@ import pandas as pd
 
 from chaos.evidence import canaries
 from chaos.evidence.api_reads import Api
-from chaos.evidence.bundle import NO_IDS, Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored
+from chaos.evidence.bundle import NO_IDS, Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored, StoredPicture
 from chaos.evidence.history import HOME, PROFILE, History
 from chaos.fault_records import FaultRecord
 from scenarios.plan import Plan
-from scenarios.world import population
+from scenarios.world import pictures, population
 from system.kernel import cdn_links
 from system.kernel.errors import LabError, NotFound
 from system.ports import Kind, MediaState, Ports
@@ -226,22 +226,23 @@ async def _canary(system: System) -> Canary | None:
         return None
 
 
-async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
-    """Return the digest of each finalized picture, in the history's format; "" where there are no bytes."""
+async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], StoredPicture | None]:
+    """Return the served object of each picture; None where it is not finalized or there are no bytes."""
     if not keys:
         return {}
     rows = await ports.media.get([f"{owner}_{number}" for owner, number in keys])
 
-    async def digest(key: tuple[int, int]) -> str:
+    async def stored(key: tuple[int, int]) -> StoredPicture | None:
         medium = rows.get(f"{key[0]}_{key[1]}")
         if medium is None or medium.state not in (MediaState.FINALISED, MediaState.ATTACHED):
-            return ""
+            return None
         try:
-            return hashlib.sha256(await ports.blobs.get(cdn_links.object_key(medium.id))).hexdigest()[:16]
+            data = await ports.blobs.get(cdn_links.object_key(medium.id))
         except NotFound:
-            return ""
+            return None
+        return StoredPicture(pictures.look(data), hashlib.sha256(data).hexdigest() == medium.sha256)
 
-    return await _read_all(keys, digest)
+    return await _read_all(keys, stored)
 
 
 async def _read_all(keys: Iterable[K], read: Callable[[K], Awaitable[T]]) -> dict[K, T]:

@@ -152,7 +152,7 @@ class History:
 
     @functools.cached_property
     def pictures(self) -> dict[tuple[int, int], tuple[int, str]]:
-        """Acknowledged uploads: (owner, number) -> (row, first 16 hex digits of the picture's SHA-256)."""
+        """Acknowledged uploads: (owner, number) -> (row, digest of its look: see `scenarios.world.pictures`)."""
         c = self._columns
         rows = [row for row in self.rows_of((MEDIA,)) if c["outcome"][row] == "ok" and c["target"][row] > 0]
         return {(int(c["user"][row]), int(c["target"][row])): (row, c["body_sha"][row]) for row in rows}

@@ -77,6 +77,7 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(ghosts.NAME, ghosts.check, ((plan.DELETES, plan.UNFOLLOWS),)),
     Invariant(pages.NAME, pages.check, ((plan.POSTS, plan.SEEDED_TWEETS),)),
     Invariant(intact.NAME, intact.check, ((plan.PICTURES,),)),
+    Invariant(intact.POSITIONS, intact.check_positions, ((plan.PICTURES,),)),
     Invariant(privacy.NAME, privacy.check),  # plants canaries of its own before and after every load
     Invariant(own_writes.NAME, own_writes.check, ((plan.POSTS,),)),
     Invariant(search_convergence.NAME, search_convergence.check, ((plan.POSTS,),)),

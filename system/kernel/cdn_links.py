@@ -45,8 +45,13 @@ def bucket(namespace: str) -> str:
 
 
 def object_key(media_id: str) -> str:
-    """Return the object key of the medium `<owner>_<number>` in its bucket."""
+    """Return the key of the served object of the medium `<owner>_<number>` in its bucket."""
     return "media/" + media_id.replace("_", "/")
+
+
+def upload_key(media_id: str) -> str:
+    """Return the key that the medium is uploaded to. The edge's storage user may not read it."""
+    return "uploads/" + media_id.replace("_", "/")
 
 
 def link(base_url: str, path: str, key: str, ends_s: int) -> str:

@@ -3,6 +3,7 @@
     LabError
     +- WrongInput            the caller's input is out of bounds              HTTP 400, exit 64
     |  +- TooLarge           a body, page or upload above its limit           HTTP 413
+    |  +- InvalidParameter   a query parameter that the route does not have   HTTP 400
     +- Unauthorized          no token, or an invalid one                      HTTP 401
     +- Forbidden             a valid token that does not permit this          HTTP 403
     +- NotFound              no such object, or not visible to the caller     HTTP 404
@@ -57,6 +58,19 @@ class TooLarge(WrongInput):
 
     title = "Payload Too Large"
     status = 413
+
+
+class InvalidParameter(WrongInput):
+    """The route does not have this query parameter, or got it twice."""
+
+    def __init__(self, name: str, value: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name, self.value = name, value
+
+    def body(self) -> dict[str, object]:
+        """Return the error as Twitter's API v2 reports an invalid parameter."""
+        errors = [{"parameters": {self.name: [self.value]}, "message": self.detail}]
+        return {"errors": errors, **super().body(), "type": "https://api.twitter.com/2/problems/invalid-request"}
 
 
 class Unauthorized(LabError):

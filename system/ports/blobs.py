@@ -56,10 +56,6 @@ class BlobStore(Protocol):
         """Return the bytes. Raises NotFound."""
         ...
 
-    async def start(self, key: str, count: int) -> bytes:
-        """Return the first `count` bytes, or all if there are fewer. Raises NotFound."""
-        ...
-
     async def remove(self, key: str) -> None:
         """Remove an object. Safe to repeat, also if there is none."""
         ...

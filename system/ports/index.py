@@ -14,14 +14,15 @@ from system.kernel.search_query import Query, Rank
 class Document:
     """A tweet as stored in the index.
 
-    `version`: external, the wall time (ns) at which the source was read; the newest wins. `hashtags`: folded,
-    without the sign. `likes`: how many users like it.
+    `version`: external, the wall time (ns) at which the source was read; the newest wins. `likes`: how many
+    users like it. `recipient`: author of the tweet that it replies to, None if it is no reply or unknown. What
+    a search finds of the tweet itself: `kernel/text/searchable.py`.
     """
 
     tweet: Tweet
     version: int
-    hashtags: tuple[str, ...] = ()
     likes: int = 0
+    recipient: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ class SearchIndex(Protocol):
 
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
         """Return the id of the `n`-th newest tweet that matches (1 = the newest), None if there are fewer."""
+        ...
+
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        """Return how many matching tweets were created in each interval of `times_ms`, which ascend.
+
+        An interval includes its start and excludes its end: one count fewer than times. `limit`, `rank` and
+        `after` of `ask` have no effect.
+        """
         ...
 
     async def view(self) -> str:

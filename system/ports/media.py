@@ -25,11 +25,13 @@ class MediaState(enum.StrEnum):
 class Medium:
     """One medium.
 
-    `size`: bytes, as declared. `sha256`: hex of its bytes; empty until known. `tweet_id`: 0 if none.
+    `size`: bytes, as declared. `sha256`: hex; once finalised, of the served object, before of the declared
+    bytes, empty if unknown. `tweet_id`: 0 if none.
 
     `sweeps`: how often the bytes of a condemned medium were removed. `declared`: the digest declared at
     initialize, if any; a store sets it from `sha256` when it first stores the medium, and a finalize does not
-    change it.
+    change it. `served_size`: bytes of the served object, 0 until finalised. `original_sweeps`: how often the
+    uploaded bytes of a finalised medium were removed after their URL expired.
     """
 
     id: str
@@ -41,6 +43,8 @@ class Medium:
     tweet_id: int = 0
     sweeps: int = 0
     declared: str = ""
+    served_size: int = 0
+    original_sweeps: int = 0
 
 
 class MediaStore(Protocol):
@@ -67,10 +71,11 @@ class MediaStore(Protocol):
         """
         ...
 
-    async def finalise(self, media_id: str, sha256: str) -> Medium | None:
-        """Mark it checked, with the digest of its bytes; return it, None if it is unknown or condemned.
+    async def finalise(self, media_id: str, sha256: str, size: int, original_s: float) -> Medium | None:
+        """Mark it checked, with digest and size of the served object.
 
-        Safe to repeat.
+        Return it, None if it is unknown or condemned. Safe to repeat: the first call decides. The uploaded
+        bytes are due for removal after `original_s` seconds.
         """
         ...
 
@@ -119,6 +124,18 @@ class MediaStore(Protocol):
 
         It is due again after `again_s` seconds; None: its row is deleted. Changes nothing before it is due,
         or if another caller was first.
+        """
+        ...
+
+    async def originals_due(self, limit: int) -> list[Medium]:
+        """Return media, not condemned, whose uploaded bytes must be removed now."""
+        ...
+
+    async def original_swept(self, medium: Medium, again_s: float | None) -> None:
+        """Record that the uploaded bytes were removed once more than `medium.original_sweeps`.
+
+        They are due again after `again_s` seconds, None for never. Changes nothing if another caller was
+        first.
         """
         ...
 

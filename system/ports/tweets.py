@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from system.kernel.events import Event, Tweet
+from system.ports.timelines import Entry
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,29 @@ class TweetStore(Protocol):
 
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
         """Return the author's newest `limit` tweets below `before`, deleted ones included with `deleted=True`."""
+        ...
+
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        """Return author -> how many tweets of theirs exist and are not deleted; 0 for an unknown author."""
+        ...
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        """Note that a tweet replies to `parent_id`, or that this reply was deleted, which is final.
+
+        Safe to repeat, in any order.
+        """
+        ...
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        """Return tweet -> how many replies to it were noted and are not deleted; 0 where there are none."""
+        ...
+
+    async def mention(self, tweet: Tweet, user_ids: Sequence[int]) -> None:
+        """Note that `tweet` mentions these users. Safe to repeat."""
+        ...
+
+    async def mentions(self, user_id: int, before: int | None, limit: int) -> list[Entry]:
+        """Return the newest `limit` tweets below `before` that mention the user, deleted ones included."""
         ...
 
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:

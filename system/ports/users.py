@@ -86,6 +86,10 @@ class UserDirectory(Protocol):
         """Return the user with this name (case does not matter), with the password hash, or None."""
         ...
 
+    async def ids_of(self, usernames: Sequence[str]) -> dict[str, int]:
+        """Return lower-case username -> id of those of `usernames` (in lower case) that exist."""
+        ...
+
     async def follow(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
         """Create the edge and an outbox row in one transaction.
 

@@ -8,7 +8,8 @@ import pytest
 
 from scenarios import loader
 from scenarios.world import seeded_world
-from system.services.search.handlers import document_of
+from system.ports import Document
+from system.stores.elasticsearch.index import REVISION
 from tweetlab.lab import session
 from tweetlab.run import seeding
 from tweetlab.terminal import Screen
@@ -20,7 +21,7 @@ SMALL = ["population.users=80", "population.follows={shape: even, mean: 6, max: 
 
 async def counted(lab, tweet_ids):
     """Return tweet -> likes in the index."""
-    (url, *_), index = lab.settings.stores.elasticsearch_urls, f"{lab.settings.namespace.lower()}-tweets"
+    (url, *_), index = lab.settings.stores.elasticsearch_urls, f"{lab.settings.namespace.lower()}-tweets-v{REVISION}"
     wanted = {"ids": list(map(str, tweet_ids))}
     async with aiohttp.ClientSession() as web, web.post(f"{url}/{index}/_mget", json=wanted) as reply:
         return {int(doc["_id"]): doc["_source"].get("likes", 0) for doc in (await reply.json())["docs"]}
@@ -49,7 +50,7 @@ def test_seeded_likes_and_protected_users_are_exact_and_a_reset_restores_them():
             fan = next(user for user in range(1, 81) if (favorite, user) not in set(likes.pairs()))
             await lab.ports.likes.like(fan, favorite)
             tweet = next(row for row in seeding.tweets_of(past) if row.id == favorite)
-            await lab.ports.index.bulk_load([document_of(tweet, time.time_ns(), wanted[favorite] + 1)])
+            await lab.ports.index.bulk_load([Document(tweet, time.time_ns(), wanted[favorite] + 1)])
             assert (await counted(lab, [favorite]))[favorite] == wanted[favorite] + 1
             await seeding.ensure(lab, scenario)
             await exact(lab)

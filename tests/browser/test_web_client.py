@@ -8,6 +8,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from system.kernel.text import weight
 from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, png, sign_up
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -129,6 +130,37 @@ def test_text_of_users_is_shown_as_text_and_never_executed(windows, web_url):
     assert page.evaluate("window.owned") is None
     assert page.locator("article img, article script, h1 b").count() == 0
     assert page.evaluate("try { document.body.innerHTML = '<p>x</p>'; 'let through' } catch { 'refused' }") == "refused"
+
+
+TEXTS = ["walrus", "海象 かな", "😀👍🏽👩‍🚀🇫🇷 1️⃣ ©️ ©", "e\u0301", "see zoo.org and http://動物.com/園 a@zoo.org",
+         "https://zoo.org/a_(b)?c=d#e, x",
+         f"https://t.co/{'a' * 41} https://t.co/a", f"http://{'あ' * 40}.com http://{'あ' * 70}.com",
+         "twitter.みんな.com1 -a.com",
+         "\u2066zoo.org\u2069", "http://" * 9 + "a.b.co",
+         "\u200d".join("😀" * 9)]
+
+
+def test_the_composer_counts_as_the_service_does(windows, web_url):
+    """With the service's own tables: a text that the client lets through is not refused, and the other way round."""
+    page = windows.open(web_url)
+    counted = page.evaluate("""async (texts) => {
+        const text = await import("/web/text.js");
+        await text.load();
+        return texts.map(text.weight);
+    }""", TEXTS)
+    ada = sign_up(page, "Ada")
+
+    assert counted == [weight.weight(text) for text in TEXTS]
+    box, send = page.get_by_label("What is happening?"), page.get_by_role("button", name="Post", exact=True)
+    for text, fits in (("海" * 140, True), ("海" * 141, False), ("👩‍🚀" * 140, True),
+                       (f"{'x' * 256} https://zoo.org/{'a' * 99}", True), ("a\ufeffb", False)):
+        box.fill(text)
+        (expect(send).to_be_enabled if fits else expect(send).to_be_disabled)()
+    ada.write("hi @bob see zoo.org/a #漢字 $ZOO 🦭")
+    links = ada.tweet("hi @bob").locator("p.text a")
+    expect(links).to_have_count(4)
+    assert [link.get_attribute("href") for link in links.all()] == [
+        "#/u/bob", "http://zoo.org/a", "#/search/%23%E6%BC%A2%E5%AD%97", "#/search/%24ZOO"]
 
 
 def test_a_search_finds_what_was_just_posted(windows, web_url):

@@ -55,7 +55,7 @@ def private(gateway_url: str) -> Iterator[PrivateObjects]:
         assert response.json()["data"] == {"following": False, "pending_follow": True}
         assert owner.ask("POST", f"/2/users/{owner.id}/follow_requests/{person.id}").status_code == 200
     picture = owner.upload_picture()
-    tweet = owner.post(f"{CANARY} said in private", media={"media_ids": [picture]})
+    tweet = owner.post(f"{CANARY} said in private to @{stranger.username}", media={"media_ids": [picture]})
     for person in (friend, former):
         until(lambda person=person: _is_delivered(person, tweet))
     until(lambda: CANARY in friend.ask("GET", f"/2/tweets/search/recent?query={CANARY.split('-')[0]}").text)

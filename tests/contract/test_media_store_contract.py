@@ -17,6 +17,7 @@ from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge
 from tests.fakes.users import MemoryUsers
 from tests.helpers.durable_stores import durable_settings, media, real_media
+from tests.helpers.pictures import PlainStripper
 
 SHA = "ab" * 32
 _numbers = itertools.count(1)
@@ -26,7 +27,7 @@ async def a_medium(media, owner=7, state=MediaState.INITIALISED):
     medium = Medium(f"{owner}_{next(_numbers)}", owner, "image/png", 8, SHA)
     await media.initialise(medium)
     if state is not MediaState.INITIALISED:
-        await media.finalise(medium.id, SHA)
+        await media.finalise(medium.id, SHA, 7, 60.0)
     return medium.id
 
 
@@ -47,13 +48,13 @@ async def test_a_state_only_moves_forward(media):
     """initialised, finalised, attached, condemned; a finalize after a condemn returns None."""
     media_id = await a_medium(media)
 
-    assert (await media.finalise(media_id, SHA)).state is MediaState.FINALISED
+    assert (await media.finalise(media_id, SHA, 7, 60.0)).state is MediaState.FINALISED
     assert await media.attach(7, [media_id], 55) == []
-    assert (await media.finalise(media_id, SHA)).state is MediaState.ATTACHED
+    assert (await media.finalise(media_id, SHA, 7, 60.0)).state is MediaState.ATTACHED
     assert [(medium.id, medium.tweet_id) for medium in await media.condemn([media_id])] == [(media_id, 55)]
     assert await media.condemn([media_id]) == []
-    assert await media.finalise(media_id, SHA) is None
-    assert await media.finalise("7_0", SHA) is None
+    assert await media.finalise(media_id, SHA, 7, 60.0) is None
+    assert await media.finalise("7_0", SHA, 7, 60.0) is None
 
 
 async def test_attach_takes_all_media_of_a_tweet_or_none(media):
@@ -119,7 +120,7 @@ async def test_attached_media_are_unconfirmed_until_their_tweet_is_confirmed(med
 async def test_a_medium_is_condemned_only_in_the_expected_state(media):
     """A check that passed first wins over a later one that failed."""
     media_id = await a_medium(media)
-    await media.finalise(media_id, SHA)
+    await media.finalise(media_id, SHA, 7, 60.0)
 
     assert await media.condemn([media_id], MediaState.INITIALISED) == []
     assert (await media.get([media_id]))[media_id].state is MediaState.FINALISED
@@ -129,7 +130,7 @@ async def test_a_medium_is_condemned_only_in_the_expected_state(media):
 async def test_a_condemned_medium_is_due_as_often_as_requested_and_then_deleted(media):
     """Due immediately, then after each requested interval; a repeated or early sweep changes nothing."""
     media_id = await a_medium(media)
-    await media.finalise(media_id, SHA)
+    await media.finalise(media_id, SHA, 7, 60.0)
     await media.attach(7, [media_id], 77)
     await media.condemn([media_id])
 
@@ -152,6 +153,37 @@ async def test_a_condemned_medium_is_due_as_often_as_requested_and_then_deleted(
     assert await media.get([media_id]) == {}
 
 
+async def test_the_first_finalize_decides_what_is_served(media):
+    """A repeat with another digest or size changes nothing."""
+    media_id = await a_medium(media)
+    first = await media.finalise(media_id, SHA, 7, 60.0)
+
+    assert (first.sha256, first.served_size, first.size) == (SHA, 7, 8)
+    assert await media.finalise(media_id, "cd" * 32, 9, 0.0) == first
+
+
+async def test_uploaded_bytes_are_due_after_the_given_time_and_then_as_requested(media):
+    """A repeated sweep changes nothing; a condemned medium has sweeps of its own."""
+    media_id, condemned = await a_medium(media), await a_medium(media)
+    await media.finalise(media_id, SHA, 7, 0.05)
+    await media.finalise(condemned, SHA, 7, 0.0)
+    await media.condemn([condemned])
+    assert await media.originals_due(10) == []
+    await asyncio.sleep(0.08)
+
+    (first,) = await media.originals_due(10)
+    assert (first.id, first.original_sweeps) == (media_id, 0)
+    await media.original_swept(first, 0.05)
+    await media.original_swept(first, 0.0)
+    assert await media.originals_due(10) == []
+    await asyncio.sleep(0.08)
+    (second,) = await media.originals_due(10)
+    assert second.original_sweeps == 1
+    await media.original_swept(second, None)
+    assert await media.originals_due(10) == []
+    assert (await media.get([media_id]))[media_id].original_sweeps == 2
+
+
 async def test_one_collector_leads_until_its_lease_ends(media):
     """The holder can renew; another one waits for the end."""
     assert await media.lead("media-1", 0.1)
@@ -169,7 +201,7 @@ async def test_a_finalize_and_a_collector_that_race_agree(real_media):
     ids = [await a_medium(real_media) for _ in range(20)]
 
     async def finalise(media_id):
-        return await real_media.finalise(media_id, SHA)
+        return await real_media.finalise(media_id, SHA, 7, 60.0)
 
     done, condemned = await asyncio.gather(
         asyncio.gather(*map(finalise, ids)), asyncio.gather(*(real_media.condemn_orphans(0, 3600, 5) for _ in range(4))))
@@ -182,7 +214,7 @@ async def test_a_finalize_and_a_collector_that_race_agree(real_media):
 def service(media, blobs):
     users = MemoryUsers()
     ports = bootstrap.ports_of({"media": media, "edge": MemoryEdge(), "blobs": blobs, "users": users})
-    return Media(ports, Visibility(users, 2.0), 120)
+    return Media(ports, Visibility(users, 2.0), 120, PlainStripper())
 
 
 async def test_no_upload_url_is_issued_for_a_condemned_medium(media):
@@ -210,7 +242,7 @@ async def test_a_repeat_is_compared_by_the_declared_digest(media):
         uploads = service(media, blobs)
         undeclared, declaring, key = Wanted("image/png", 8), Wanted("image/png", 8, SHA), f"key-{next(_numbers)}"
         first = await uploads.initialize(7, undeclared, key)
-        done = await media.finalise(first.media_id, SHA)
+        done = await media.finalise(first.media_id, SHA, 7, 60.0)
 
         assert (done.sha256, done.declared) == (SHA, "")
         assert (await uploads.initialize(7, undeclared, key)).media_id == first.media_id

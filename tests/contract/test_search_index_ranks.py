@@ -90,3 +90,17 @@ async def test_a_search_with_an_expired_view_is_wrong_input(index) -> None:
 async def _ranked(index, query: Query):
     await index.refresh()
     return (await index.search(Ask(query, 10, rank=RANK))).hits
+
+
+async def test_matches_are_counted_by_the_time_of_their_creation(index) -> None:
+    """An interval includes its start and excludes its end; deleted and hidden tweets do not count."""
+    await index.index([
+        document(0, "walrus", created_ms=NOW_MS), document(1, "walrus", created_ms=NOW_MS + 999),
+        document(2, "walrus", created_ms=NOW_MS + 1_000), document(3, "walrus", 43, created_ms=NOW_MS + 1_000),
+        document(4, "walrus", created_ms=NOW_MS + 1_000, deleted=True), document(5, "seal", created_ms=NOW_MS + 1_000),
+        document(6, "walrus", created_ms=NOW_MS + 3_000)])
+    await index.refresh()
+    times = [NOW_MS + second * 1_000 for second in range(4)]
+
+    assert await index.histogram(Ask(words("walrus"), 0, hidden=frozenset({43})), times) == [2, 1, 0]
+    assert await index.histogram(Ask(words("walrus"), 0, since=FIRST), times) == [1, 2, 0]

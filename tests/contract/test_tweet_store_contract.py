@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 
 import pytest
 
-from system.kernel import ids
+from system.kernel import events, ids
 from system.kernel.events import Tweet
+from system.kernel.text import entities
 from system.stores.cassandra.tweets import bucket_of, shard_of
 from tests.helpers.durable_stores import (
     a_tweet,
@@ -40,6 +42,38 @@ async def test_a_tweet_is_read_back_unchanged_by_id_and_by_author(tweets):
 
     assert await tweets.get([reply.id, plain.id]) == {reply.id: reply, plain.id: plain}
     assert await tweets.by_author(reply.author_id, None, 10) == [plain, reply]
+
+
+async def test_entities_are_stored_with_a_tweet(tweets):
+    """Where there are none, and in rows of an earlier version, none are read: they are computed when needed."""
+    tagged = dataclasses.replace(a_tweet("#zoo"), entities=entities.packed("#zoo"))
+    plain, old = dataclasses.replace(a_tweet("zoo"), entities=""), a_tweet("an #old one")
+    for tweet in (tagged, plain, old):
+        await tweets.append(tweet)
+    read = await tweets.get([tagged.id, plain.id, old.id])
+
+    assert read[tagged.id].entities == tagged.entities
+    assert [entities.of(read[tweet.id]) for tweet in (tagged, plain, old)] == [
+        tagged.entities, "", entities.packed("an #old one")]
+    assert [entities.of(tweet) for tweet in await tweets.by_author(tagged.author_id, None, 1)] == [tagged.entities]
+    (row,) = await _rows(tweets, tagged.id)
+    assert events.tweet_of(row.event.payload).entities == tagged.entities
+
+
+async def test_mentions_of_a_user_are_read_newest_first(tweets):
+    """Below a bound, at most as many as requested; a repeat changes nothing; other users have their own."""
+    ann, bob = fresh_author(), fresh_author()
+    named = [a_tweet(f"tweet {n}") for n in range(4)]
+    for tweet in (*named, named[0]):
+        await tweets.mention(tweet, [ann])
+    await tweets.mention(named[1], [ann, bob])
+    await tweets.mention(named[2], [])
+
+    newest_first = [(tweet.id, tweet.author_id) for tweet in sorted(named, key=lambda tweet: -tweet.id)]
+    assert await tweets.mentions(ann, None, 10) == newest_first
+    assert await tweets.mentions(ann, newest_first[0][0], 2) == newest_first[1:3]
+    assert await tweets.mentions(bob, None, 10) == [(named[1].id, named[1].author_id)]
+    assert await tweets.mentions(fresh_author(), None, 10) == []
 
 
 async def test_unknown_ids_are_left_out(tweets):
@@ -222,3 +256,33 @@ async def test_seeded_tweets_are_ordinary_tweets(tweets):
     runs = [run async for run in tweets.scan_run(range(author, author + 7))]
     assert sorted(t.id for run in runs for t in run) == sorted(t.id for t in seeded)
     assert (await tweets.get([seeded[3].id]))[seeded[3].id] == seeded[3]
+
+
+async def test_the_tweets_of_an_author_are_counted_without_the_deleted_ones(tweets):
+    """Also a delete whose tweet was never written."""
+    author = fresh_author()
+    made = [a_tweet(f"number {n}", author_id=author) for n in range(5)]
+    for tweet in made:
+        await tweets.append(tweet)
+    await tweets.delete(made[0].id, author)
+    await tweets.mark_deleted([(fresh_id(), author)])
+
+    nobody = fresh_author()
+    assert await tweets.tweet_counts([author, nobody, author]) == {author: 4, nobody: 0}
+    assert await tweets.tweet_counts([]) == {}
+
+
+async def test_replies_are_counted_once_and_a_deleted_reply_stays_deleted(tweets):
+    """Events may be repeated, and arrive in any order."""
+    parent, lonely = fresh_id(), fresh_id()
+    first, second, third = fresh_id(), fresh_id(), fresh_id()
+    for reply in (first, second, first):
+        await tweets.note_reply(parent, reply)
+    await tweets.note_reply(parent, third, deleted=True)
+    await tweets.note_reply(parent, third)
+    assert await tweets.reply_counts([parent, lonely]) == {parent: 2, lonely: 0}
+
+    await tweets.note_reply(parent, second, deleted=True)
+    await tweets.note_reply(parent, second)
+
+    assert await tweets.reply_counts([parent]) == {parent: 1}

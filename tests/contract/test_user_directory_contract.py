@@ -40,6 +40,8 @@ async def test_a_new_user_is_found_by_name_and_id(users):
     named = await users.by_name("adal")
     assert named == User(ada.id, "AdaL", "Ada Lovelace", ada.created_ms, password_hash="argon-hash")
     assert await users.by_name("nobody") is None
+    assert await users.ids_of(["adal", "nobody"]) == {"adal": ada.id}
+    assert await users.ids_of([]) == {}
 
 
 async def test_a_taken_name_is_a_conflict_in_any_case(users):

@@ -26,9 +26,10 @@ async def uploaded(web, lab, instance):
     await anonymous.call("POST", "/2/users", json={"username": name, "name": "Polly", "password": password})
     form = {"grant_type": "password", "username": name, "password": password}
     owner = anonymous.as_user((await anonymous.call("POST", "/2/oauth2/token", data=form))["access_token"])
-    body = {"media_type": "image/png", "total_bytes": len(smoke.PICTURE), "sha256": hashlib.sha256(smoke.PICTURE).hexdigest()}
+    data = smoke.PICTURE.data
+    body = {"media_type": smoke.PICTURE.media_type, "total_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     upload = (await owner.call("POST", "/2/media/upload/initialize", json=body))["data"]
-    async with web.put(upload["upload_url"], data=smoke.PICTURE, headers=upload["upload_headers"]) as answer:
+    async with web.put(upload["upload_url"], data=data, headers=upload["upload_headers"]) as answer:
         assert answer.status == 200, await answer.text()
     await owner.call("POST", f"/2/media/upload/{upload['id']}/finalize")
     return owner, upload["id"], (await owner.call("GET", f"/2/media/{upload['id']}"))["data"]["url"]

@@ -81,9 +81,6 @@ class MemoryBlobs:
             raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
         return self._objects[key][1]
 
-    async def start(self, key: str, count: int) -> bytes:
-        return (await self.get(key))[:count]
-
     async def remove(self, key: str) -> None:
         self._objects.pop(key, None)
 

@@ -20,6 +20,7 @@ class _Row:
     changed_s: float
     confirmed: bool = False
     due_s: float = 0.0
+    original_due_s: float = float("inf")
 
 
 class MemoryMedia(Memory):
@@ -44,12 +45,13 @@ class MemoryMedia(Memory):
         media = [row.medium for row in self._rows.values() if row.medium.tweet_id in tweet_ids]
         return sorted((medium for medium in media if not medium.sweeps), key=lambda medium: medium.id)
 
-    async def finalise(self, media_id: str, sha256: str) -> Medium | None:
+    async def finalise(self, media_id: str, sha256: str, size: int, original_s: float) -> Medium | None:
         row = self._rows.get(media_id)
         if row is None or row.medium.state is MediaState.CONDEMNED:
             return None
         if row.medium.state is MediaState.INITIALISED:
-            self._set(row, state=MediaState.FINALISED, sha256=sha256)
+            self._set(row, state=MediaState.FINALISED, sha256=sha256, served_size=size)
+            row.original_due_s = self._now_s() + original_s
         return row.medium
 
     async def attach(self, owner_id: int, media_ids: Sequence[str], tweet_id: int) -> list[str]:
@@ -104,6 +106,18 @@ class MemoryMedia(Memory):
         else:
             row.medium = dataclasses.replace(row.medium, sweeps=row.medium.sweeps + 1)
             row.due_s = self._now_s() + again_s
+
+    async def originals_due(self, limit: int) -> list[Medium]:
+        due = [row for row in self._rows.values()
+               if row.medium.state is not MediaState.CONDEMNED and row.original_due_s <= self._now_s()]
+        return [row.medium for row in sorted(due, key=lambda row: row.original_due_s)[:limit]]
+
+    async def original_swept(self, medium: Medium, again_s: float | None) -> None:
+        row = self._rows.get(medium.id)
+        if row is None or row.medium.original_sweeps != medium.original_sweeps or row.original_due_s > self._now_s():
+            return
+        row.medium = dataclasses.replace(row.medium, original_sweeps=row.medium.original_sweeps + 1)
+        row.original_due_s = float("inf") if again_s is None else self._now_s() + again_s
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
         leader, ends_s = self._leader

@@ -1,24 +1,43 @@
 """In-memory SearchIndex, held to the same contract tests as the Elasticsearch adapter.
 
-Text is tokenized as Elasticsearch's standard tokenizer does for Latin text: letters, digits and underscores,
-joined by an apostrophe or a dot inside a word; an emoji is a word; case is ignored. Scores are BM25 with
-Lucene's defaults, so the order is the same wherever scores differ by more than rounding. Documents are
-visible immediately, which the port allows.
+Scores are BM25 with Lucene's defaults, so the order is the same wherever scores differ by more than rounding.
+Documents are visible immediately, which the port allows.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from system.kernel.errors import WrongInput
-from system.kernel.search_query import Author, From, Phrase, Query, Rank, Tag, Term, Word
+from system.kernel.events import Tweet
+from system.kernel.search_query import (
+    AnyOf,
+    Author,
+    Cashtag,
+    Conversation,
+    From,
+    Has,
+    Link,
+    Mention,
+    Phrase,
+    Query,
+    Rank,
+    Recipient,
+    Retweet,
+    Tag,
+    Term,
+    To,
+    Word,
+    scores,
+)
+from system.kernel.text import fold, searchable
 from system.ports import Ask, Document, Found, Hit, Indexed
 
-WORD = re.compile(r"\w+(?:['’.]\w+)*|[☀-➿\U0001f300-\U0001faff]")
-K1, B = 1.2, 0.75  # Lucene's BM25Similarity
+K1, B = 1.2, 0.75  # Elasticsearch 8 keeps the factor K1 + 1 of the original formula
 VIEWS = 32         # views kept; older ones are dropped
 
 Documents = Mapping[int, Document]
@@ -64,6 +83,10 @@ class MemorySearch:
         newest_first = sorted(_matches(self._visible(ask.view), ask), reverse=True)
         return newest_first[n - 1] if len(newest_first) >= n else None
 
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        created = [self._documents[tweet_id].tweet.created_ms for tweet_id in _matches(self._documents, ask)]
+        return [sum(start <= at < end for at in created) for start, end in itertools.pairwise(times_ms)]
+
     async def view(self) -> str:
         self._opened += 1
         name = f"view-{self._opened}"
@@ -100,11 +123,6 @@ class MemorySearch:
         return self._views[view]
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words of a text in their order, lower-case."""
-    return [word.lower() for word in WORD.findall(text)]
-
-
 def _matches(documents: Documents, ask: Ask) -> list[int]:
     return [tweet_id for tweet_id, document in documents.items()
             if not document.tweet.deleted and (ask.before is None or tweet_id < ask.before)
@@ -113,26 +131,46 @@ def _matches(documents: Documents, ask: Ask) -> list[int]:
 
 
 def _matches_query(document: Document, query: Query) -> bool:
-    words = words_of(document.tweet.text)
-    return (all(_matches_term(document, words, term) for term in query.wanted)
-            and not any(_matches_term(document, words, term) for term in query.unwanted))
+    return (all(_matches_term(document, term) for term in query.wanted)
+            and not any(_matches_term(document, term) for term in query.unwanted))
 
 
-def _matches_term(document: Document, words: list[str], term: Term) -> bool:
+def _matches_term(document: Document, term: Term) -> bool:
+    found = _searchable(document.tweet)
     match term:
-        case Word(text):
-            return bool(wanted := set(words_of(text))) and wanted <= set(words)
-        case Phrase(text):
-            return _count(words, words_of(text)) > 0
+        case Word(text) | Phrase(text):
+            parts = fold.required(text, isinstance(term, Phrase))
+            return bool(parts) and all(_count(getattr(found, field), tokens) for field, tokens in parts)
         case Tag(name):
-            return name in document.hashtags
+            return name in found.hashtags
+        case Cashtag(name):
+            return name in found.cashtags
+        case Mention(username):
+            return username in found.mentions
+        case Link(parts):
+            return any(_count(link, parts) for link in found.links)
+        case Has(part):
+            return part in found.has
+        case Retweet():
+            return False
+        case Conversation(tweet_id):
+            return document.tweet.conversation_id == tweet_id
         case Author(user_id):
             return document.tweet.author_id == user_id
-        case From(username):
-            raise ValueError(f"from:{username} was not resolved to an id")
+        case Recipient(user_id):
+            return document.recipient == user_id
+        case AnyOf(alternatives):
+            return any(_matches_query(document, alternative) for alternative in alternatives)
+        case From(username) | To(username):
+            raise ValueError(f"the user {username} was not resolved to an id")
 
 
-def _count(words: list[str], phrase: list[str]) -> int:
+@functools.lru_cache(maxsize=100_000)
+def _searchable(tweet: Tweet) -> searchable.Searchable:
+    return searchable.of(tweet)
+
+
+def _count(words: Sequence[str], phrase: Sequence[str]) -> int:
     return sum(words[at:at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1)) if phrase else 0
 
 
@@ -149,29 +187,50 @@ def _ranked(documents: Documents, ask: Ask) -> list[Hit]:
 
 
 class _Counts:
-    """The index statistics that BM25 uses."""
+    """The index statistics that BM25 uses, by field."""
 
     def __init__(self, documents: Documents) -> None:
-        texts = [words_of(document.tweet.text) for document in documents.values() if not document.tweet.deleted]
-        self.documents = len(texts)
-        self.mean_length = sum(map(len, texts)) / max(1, len(texts))
-        self.containing = Counter(word for words in texts for word in set(words))
+        live = [_searchable(document.tweet) for document in documents.values() if not document.tweet.deleted]
+        self._texts = {field: [tokens for found in live if (tokens := getattr(found, field))]
+                       for field in (fold.WORDS, fold.CHARACTERS)}
+        self._containing = {field: Counter(word for words in texts for word in set(words))
+                            for field, texts in self._texts.items()}
 
-    def idf(self, word: str) -> float:
+    def mean_length(self, field: str) -> float:
+        """Return the mean number of tokens of the documents that have the field."""
+        texts = self._texts[field]
+        return sum(map(len, texts)) / max(1, len(texts)) or 1
+
+    def idf(self, field: str, word: str) -> float:
         """Return the inverse document frequency of a word, by Lucene's formula."""
-        return math.log(1 + (self.documents - self.containing[word] + 0.5) / (self.containing[word] + 0.5))
+        containing = self._containing[field][word]
+        return math.log(1 + (len(self._texts[field]) - containing + 0.5) / (containing + 0.5))
 
 
 def _score(document: Document, query: Query, rank: Rank, counts: _Counts) -> float:
-    words = words_of(document.tweet.text)
-    length_norm = K1 * (1 - B + B * len(words) / (counts.mean_length or 1))
-    scoring = [words_of(term.text) for term in query.wanted if isinstance(term, Word | Phrase)]
-    phrases = [isinstance(term, Phrase) for term in query.wanted if isinstance(term, Word | Phrase)]
-    total = 0.0
-    for parts, is_phrase in zip(scoring, phrases):
-        for sequence in ([parts] if is_phrase else [[part] for part in parts]):
-            frequency = _count(words, sequence)
-            total += sum(map(counts.idf, sequence)) * frequency / (frequency + length_norm)
     age = (document.tweet.created_ms - rank.origin_ms) / (rank.half_life_s * 1e3)
     decay = rank.floor + (1 - rank.floor) * math.exp2(-min(age * age, 1000.0))
-    return (total if scoring else 1.0) * decay * math.log(2 + document.likes)
+    return _words_score(document, query, counts) * decay * math.log(2 + document.likes)
+
+
+def _words_score(document: Document, query: Query, counts: _Counts) -> float:
+    if not scores(query):
+        return 1.0
+    total = 0.0
+    for term in query.wanted:
+        if isinstance(term, Word | Phrase):
+            total += _term_score(_searchable(document.tweet), term, counts)
+        elif isinstance(term, AnyOf) and scores(Query((term,))):
+            total += sum(_words_score(document, alternative, counts) for alternative in term.alternatives
+                         if _matches_query(document, alternative))
+    return total
+
+
+def _term_score(found: searchable.Searchable, term: Word | Phrase, counts: _Counts) -> float:
+    total = 0.0
+    for field, tokens in fold.required(term.text, isinstance(term, Phrase)):
+        words = getattr(found, field)
+        length_norm = K1 * (1 - B + B * len(words) / counts.mean_length(field))
+        frequency = _count(words, tokens)
+        total += sum(counts.idf(field, token) for token in tokens) * (K1 + 1) * frequency / (frequency + length_norm)
+    return total

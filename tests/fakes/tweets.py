@@ -12,7 +12,7 @@ from dataclasses import replace
 from system.kernel import clock as clocks
 from system.kernel import events, ids
 from system.kernel.events import Event, Tweet
-from system.ports import OutboxRow
+from system.ports import Entry, OutboxRow
 from tests.fakes.base import Memory
 
 SHARDS = 4
@@ -32,6 +32,8 @@ class MemoryTweets(Memory):
         self._by_author: dict[int, list[int]] = {}  # ids, ascending
         self._outbox: dict[tuple[int, int], dict[tuple[int, str], Event]] = {}
         self._marks: dict[int, int] = {}
+        self._replies: dict[int, dict[int, bool]] = {}  # parent -> reply -> whether it is deleted
+        self._mentions: dict[int, dict[int, int]] = {}  # user -> tweet -> author
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
@@ -73,11 +75,31 @@ class MemoryTweets(Memory):
         empty = Tweet(tweet_id, self._deleted[tweet_id], "", ids.ms_of(tweet_id), tweet_id)
         return replace(tweet or empty, deleted=True)
 
+    async def mention(self, tweet: Tweet, user_ids: Sequence[int]) -> None:
+        for user_id in user_ids:
+            self._mentions.setdefault(user_id, {})[tweet.id] = tweet.author_id
+
+    async def mentions(self, user_id: int, before: int | None, limit: int) -> list[Entry]:
+        below = ids.MAX_ID if before is None else before
+        found = (Entry(tweet_id, author) for tweet_id, author in self._mentions.get(user_id, {}).items() if tweet_id < below)
+        return sorted(found, reverse=True)[:limit]
+
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
         tweet_ids_of_author = self._by_author.get(author_id, [])
         stop = bisect.bisect_left(tweet_ids_of_author, ids.MAX_ID if before is None else before)
         newest = (self._read(tweet_id) for tweet_id in reversed(tweet_ids_of_author[max(0, stop - limit) : stop]))
         return [tweet for tweet in newest if tweet]
+
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        written = {author: self._by_author.get(author, ()) for author in author_ids}
+        return {author: sum(tweet_id not in self._deleted for tweet_id in tweet_ids) for author, tweet_ids in written.items()}
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        replies = self._replies.setdefault(parent_id, {})
+        replies[tweet_id] = replies.get(tweet_id, False) or deleted
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        return {parent: sum(not deleted for deleted in self._replies.get(parent, {}).values()) for parent in parent_ids}
 
     def _add_event(self, tweet_id: int, written_ms: int, event: Event) -> None:
         partition = (tweet_id % SHARDS, written_ms // BUCKET_MS)

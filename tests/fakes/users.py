@@ -94,6 +94,9 @@ class MemoryUsers(Memory):
         user_id = self._names.get(username.lower())
         return None if user_id is None else self._counted(user_id)
 
+    async def ids_of(self, usernames: Sequence[str]) -> dict[str, int]:
+        return {name: self._names[name] for name in usernames if name in self._names}
+
     def _counted(self, user_id: int) -> User:
         return replace(self._users[user_id], followers=len(self._in[user_id]), following=len(self._out[user_id]))
 

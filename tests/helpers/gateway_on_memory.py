@@ -11,6 +11,8 @@ from system.kernel.policies import Policies
 from system.services.gateway import policy
 from system.services.gateway.access_log import AccessLog
 from system.services.gateway.handlers import Edge, Forward
+from system.services.gateway.openapi import document
+from system.services.gateway.parameters import Parameters
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Reply
 from system.services.shared import signing
@@ -63,7 +65,7 @@ class MemoryGateway:
         async def send(message) -> None:
             sent.append(message)
 
-        await Forward(self.edge, ROUTES[route])(scope, receive, send)
+        await Forward(self.edge, ROUTES[route], Parameters(document.OPERATIONS[route]))(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"]), {k.decode(): v.decode() for k, v in sent[0]["headers"]}
 
 

@@ -18,7 +18,7 @@ from system.services.fanout.handlers import Done, Fanout
 from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
-from system.services.shared.read_through import Tweets
+from system.services.shared.read_through import Tweets, Usernames
 from system.services.shared.visibility import Visibility
 from system.services.timelines.handlers import Page, Timelines
 from system.services.timelines.pulled_authors import PulledAuthors
@@ -112,7 +112,8 @@ class Bench:
         ports, source = self.ports, IdSource()
         source.generator = ids.Generator(ids.Lease(worker, 0, 2**62, 2**62), clock.SystemClock())
         publisher = Publisher(ports.log, ports.hot)
-        return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source, self.visibility())
+        return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source, self.visibility(),
+                            Usernames(ports.users, ports.hot))
 
     # ---- actions of users ----------------------------------------------------------------------------
 

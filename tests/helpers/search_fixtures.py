@@ -13,10 +13,11 @@ NOW_MS = 1_800_000_000_000
 
 
 def document(number: int, text: str, author_id: int = 42, *, version: int = 1, deleted: bool = False, created_ms: int = NOW_MS,
-             hashtags: tuple[str, ...] = (), likes: int = 0) -> Document:
-    """Return the document of tweet FIRST + `number`."""
-    tweet = Tweet(FIRST + number, author_id, text, created_ms, FIRST + number, deleted=deleted)
-    return Document(tweet, version, hashtags, likes)
+             likes: int = 0, reply_to: int | None = None, recipient: int | None = None, media: tuple[str, ...] = ()) -> Document:
+    """Return the document of tweet FIRST + `number`. `reply_to`: the number of the tweet it replies to, of user `recipient`."""
+    parent = None if reply_to is None else FIRST + reply_to
+    tweet = Tweet(FIRST + number, author_id, text, created_ms, parent or FIRST + number, parent, media, deleted)
+    return Document(tweet, version, likes, recipient)
 
 
 def words(text: str) -> Query:

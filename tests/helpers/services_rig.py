@@ -127,7 +127,7 @@ class Rig:
         """Return the ids of one page of a home timeline."""
         status, body, _ = await self.ask("GET", f"/2/users/{user_id}/timelines/reverse_chronological{query}", user_id)
         assert status == 200, body
-        return [int(tweet["id"]) for tweet in body["data"]]
+        return [int(tweet["id"]) for tweet in body.get("data", ())]
 
 
 @contextlib.asynccontextmanager

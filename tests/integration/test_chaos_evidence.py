@@ -1,7 +1,6 @@
 """The invariants on a real system, from real stores and the real API: they pass if it is intact and fail if it is not."""
 
 import asyncio
-import hashlib
 import random
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from chaos import invariants
 from chaos.evidence import api_reads, collect, history
 from chaos.evidence.bundle import Canary, RunClock
 from scenarios import plan
+from scenarios.world import pictures
 from system.kernel import events, policies
 from system.ports import Kind
 from tests.helpers import services_rig
@@ -51,18 +51,19 @@ class Client:
         if route == "post":
             row["tweet_id"] = int(answer["data"]["id"])
         if route in ("home", "user_tweets"):
-            row |= {"page_ids": [int(tweet["id"]) for tweet in answer["data"]],
-                    "page_authors": [int(tweet["author_id"]) for tweet in answer["data"]],
+            row |= {"page_ids": [int(tweet["id"]) for tweet in answer.get("data", ())],
+                    "page_authors": [int(tweet["author_id"]) for tweet in answer.get("data", ())],
                     "cursor_out": answer["meta"].get("next_token", ""), "scanned_low": int(headers["x-tweetlab-scanned"])}
         self.rows.append(row)
         return row
 
     async def picture(self, user):
         """Upload a picture; the whole journey is one row."""
-        data = b"\x89PNG\r\n\x1a\n" + random.Random(len(self.rows)).randbytes(50)
+        picture = pictures.draw(42, len(self.rows))
+        data = picture.data
         row = history.DEFAULTS | {"op": len(self.rows), "route": "media", "user": user, "session": f"s{user}", "outcome": "ok",
-                                  "sent_ns": time.monotonic_ns(), "body_sha": hashlib.sha256(data).hexdigest()[:16]}
-        wish = {"media_type": "image/png", "total_bytes": len(data)}
+                                  "sent_ns": time.monotonic_ns(), "body_sha": pictures.look(data)}
+        wish = {"media_type": picture.media_type, "total_bytes": len(data)}
         _, upload, _ = await self.rig.ask("POST", "/2/media/upload/initialize", user, json=wish)
         place = upload["data"]
         async with self.rig.session.put(place["upload_url"], data=data, headers=place["upload_headers"]) as answer:
@@ -196,7 +197,7 @@ async def test_a_picture_lost_by_storage_is_detected(played):
     _, lost = await judged(played)
     await rig.ports.blobs.put(key, data, "image/png")
 
-    assert "other bytes" in torn["pictures_are_intact"].violations[0]
+    assert "another picture" in torn["pictures_are_intact"].violations[0]
     assert "storage holds nothing" in lost["pictures_are_intact"].violations[0]
     assert (torn["pictures_are_intact"].verdict, lost["pictures_are_intact"].verdict) == ("fail", "fail")
 

@@ -55,7 +55,7 @@ async def test_a_frozen_service_does_not_execute_expired_writes_when_it_resumes(
         await services_rig.until(is_served_again)  # load balancer and circuit breaker have noticed the freeze
         await services_rig.until(is_at_rest)  # all requests in its sockets are processed
         async with web.get(f"{base}/2/users/{user}/tweets", headers=headers) as answer:
-            texts = [tweet["text"] for tweet in (await answer.json())["data"]]
+            texts = [tweet["text"] for tweet in (await answer.json()).get("data", ())]
 
     assert late == [504] * 3
     assert texts == ["after", "before"]

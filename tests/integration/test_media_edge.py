@@ -14,23 +14,22 @@ import minio
 import pytest
 import yarl
 
+from scenarios.world import pictures
 from system.kernel import cdn_links
 from system.kernel.policies import MediaKnobs, Policies
 from system.ports import MediaState
 from system.services.media import app as media
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector
+from system.services.media.stripping import ExifTool
 from system.services.shared.visibility import Visibility
 from tests.helpers import services_rig
+from tests.helpers.pictures import plain_png
 from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def picture(size: int = 3_000) -> bytes:
-    return PNG + secrets.token_bytes(size - len(PNG))
 
 
 async def put(rig, place: dict, data: bytes) -> int:
@@ -70,7 +69,7 @@ async def read(rig, url: str, method: str = "GET", **headers: str) -> tuple[int,
 async def test_the_cache_key_is_the_path_and_hits_return_the_upload(rig):
     """A miss, then hits with other signatures, for other viewers, for ranges and HEAD."""
     ann, bob = await rig.people("ann", "bob")
-    data = picture()
+    data = plain_png()
     media_id = await uploaded(rig, ann, data)
     await rig.post(ann, "look", media=[media_id])
     first = await link(rig, ann, media_id)
@@ -84,10 +83,48 @@ async def test_the_cache_key_is_the_path_and_hits_return_the_upload(rig):
     assert await read(rig, other, "HEAD") == (200, "HIT", b"")
 
 
+@pytest.mark.parametrize("number", range(len(pictures.TYPES)))
+async def test_a_reader_gets_a_picture_without_its_position(rig, number):
+    """All four types, from the edge: the same look, another file, and the API states its size and digest."""
+    ann, bob = await rig.people("ann", "bob")
+    picture = pictures.draw(time.monotonic_ns(), number)
+    wish = {"media_type": picture.media_type, "total_bytes": len(picture.data),
+            "sha256": hashlib.sha256(picture.data).hexdigest()}
+    _, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
+    place = body["data"]
+    assert await put(rig, place, picture.data) == 200
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 200
+    await rig.post(ann, "look", media=[place["id"]])
+
+    _, shown, _ = await rig.ask("GET", f"/2/media/{place['id']}", bob)
+    status, _, served = await read(rig, shown["data"]["url"])
+
+    assert status == 200 and pictures.canaries_in(picture.data) > 0 == pictures.canaries_in(served)
+    assert pictures.look(served) == pictures.look(picture.data)
+    assert (shown["data"]["size"], shown["data"]["sha256"]) == (len(served), hashlib.sha256(served).hexdigest())
+
+
+async def test_the_uploaded_bytes_are_out_of_reach_of_the_edge(rig):
+    """Not below the path that it serves, not readable with its credentials, and empty after finalize."""
+    (ann,) = await rig.people("ann")
+    data = plain_png()
+    place = await place_for(rig, ann, data)
+    assert await put(rig, place, data) == 200
+    key, bucket = cdn_links.upload_key(place["id"]), cdn_links.bucket(rig.config.namespace)
+    reader = minio.Minio(rig.config.stores.minio, cdn_links.STORAGE_USER, cdn_links.storage_password(rig.config.edge_secret),
+                         secure=False, region="us-east-1")
+
+    assert (await read(rig, rig.ports.edge.link(key, 60)))[0] == 404
+    with pytest.raises(minio.error.S3Error, match="Access Denied"):
+        reader.get_object(bucket, key)
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 200
+    assert await rig.ports.blobs.get(key) == b""
+
+
 async def test_a_warm_cache_serves_nothing_without_a_valid_signature(rig):
     """Missing, forged, of another picture, with another expiry, or expired: 403, and nothing from the cache."""
     (ann,) = await rig.people("ann")
-    media_id, second = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
+    media_id, second = await uploaded(rig, ann, plain_png()), await uploaded(rig, ann, plain_png())
     good = await link(rig, ann, media_id)
     assert [(await read(rig, good))[1] for _ in range(2)] == ["MISS", "HIT"]
     path, _, query = good.partition("?")
@@ -122,7 +159,7 @@ async def test_the_edge_serves_only_media(rig, path):
 async def test_a_path_that_normalizes_to_a_signed_one_is_that_path(rig):
     """nginx normalizes `..` before it checks: signature and cache key are of the normalized path."""
     (ann,) = await rig.people("ann")
-    data = picture()
+    data = plain_png()
     good = await link(rig, ann, await uploaded(rig, ann, data))
     owner = good.split("/media/")[1].split("/")[0]
 
@@ -136,7 +173,7 @@ async def test_a_protected_authors_picture_stays_visible_to_followers_only_with_
     status, _, _ = await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
     assert status == 200
     assert (await rig.ask("POST", f"/2/users/{bob}/following", bob, json={"target_user_id": str(ann)}))[0] == 200
-    data = picture()
+    data = plain_png()
     media_id = await uploaded(rig, ann, data)
     await rig.post(ann, "for friends", media=[media_id])
     assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404  # the follow request is pending
@@ -154,7 +191,7 @@ async def test_a_protected_authors_picture_stays_visible_to_followers_only_with_
 async def test_deleting_the_tweet_removes_its_picture_from_storage_and_cache(rig):
     """No new link from the acknowledgement on; soon after, a link that is still valid gets 404."""
     ann, bob = await rig.people("ann", "bob")
-    media_id = await uploaded(rig, ann, picture())
+    media_id = await uploaded(rig, ann, plain_png())
     tweet = await rig.post(ann, "look", media=[media_id])
     url = await link(rig, bob, media_id)
     assert [(await read(rig, url))[1] for _ in range(2)] == ["MISS", "HIT"]
@@ -172,7 +209,7 @@ async def test_deleting_the_tweet_removes_its_picture_from_storage_and_cache(rig
 async def test_deleting_the_medium_purges_it_immediately_and_only_with_the_labs_key(rig):
     """Only its owner may delete it; a stranger's PURGE is refused and the picture stays."""
     ann, bob = await rig.people("ann", "bob")
-    media_id = await uploaded(rig, ann, picture())
+    media_id = await uploaded(rig, ann, plain_png())
     url = await link(rig, ann, media_id)
     await read(rig, url)
     purge = url.partition("?")[0].replace(rig.config.cdn, rig.config.cdn + cdn_links.PURGE_PREFIX)
@@ -189,7 +226,7 @@ async def test_deleting_the_medium_purges_it_immediately_and_only_with_the_labs_
 async def test_a_finalized_picture_cannot_be_replaced_through_its_upload_url(rig):
     """The URL is still valid, but stores nothing: neither other bytes nor the same bytes again."""
     (ann,) = await rig.people("ann")
-    data, evil = picture(), picture()
+    data, evil = plain_png(), plain_png()
     place = await place_for(rig, ann, data)
     assert await put(rig, place, evil) == 400
     assert await put(rig, place, data) == 200
@@ -221,9 +258,9 @@ async def test_finalize_refuses_data_that_are_no_picture_of_the_declared_type(ri
 async def test_a_tweet_takes_only_its_authors_finalized_and_unattached_media(rig):
     """Unknown, of another user, not finalized, already attached: 400, and the tweet is not created."""
     ann, bob = await rig.people("ann", "bob")
-    mine, foreign = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
-    unchecked = (await place_for(rig, ann, picture()))["id"]
-    taken = await uploaded(rig, ann, picture())
+    mine, foreign = await uploaded(rig, ann, plain_png()), await uploaded(rig, bob, plain_png())
+    unchecked = (await place_for(rig, ann, plain_png()))["id"]
+    taken = await uploaded(rig, ann, plain_png())
     tweet = await rig.post(ann, "first", media=[taken])
 
     for bad in (f"{ann}_1", foreign, unchecked, taken):
@@ -239,7 +276,7 @@ async def test_a_tweet_takes_only_its_authors_finalized_and_unattached_media(rig
 async def test_of_two_concurrent_posts_with_one_picture_one_succeeds(rig):
     """The row in PostgreSQL decides."""
     (ann,) = await rig.people("ann")
-    media_id = await uploaded(rig, ann, picture())
+    media_id = await uploaded(rig, ann, plain_png())
     wish = {"text": "mine", "media": {"media_ids": [media_id]}}
 
     answers = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json=wish) for _ in range(6)))
@@ -251,7 +288,7 @@ async def test_the_edges_user_may_only_read_media(rig):
     """No anonymous access to the bucket; the edge's credentials may neither list nor write nor read other objects."""
     config = rig.config
     (ann,) = await rig.people("ann")
-    key, bucket = cdn_links.object_key(await uploaded(rig, ann, picture())), cdn_links.bucket(config.namespace)
+    key, bucket = cdn_links.object_key(await uploaded(rig, ann, plain_png())), cdn_links.bucket(config.namespace)
     await rig.ports.blobs.put("other/1", b"secret", "text/plain")
     password = cdn_links.storage_password(config.edge_secret)
     reader = minio.Minio(config.stores.minio, cdn_links.STORAGE_USER, password, secure=False, region="us-east-1")
@@ -272,13 +309,13 @@ async def test_the_edges_user_may_only_read_media(rig):
 async def test_orphans_are_collected_by_one_of_two_instances(rig):
     """Uploads never finalized or never attached are removed after their ages; a picture in a tweet stays. One instance runs."""
     (ann,) = await rig.people("ann")
-    data = picture()
+    data = plain_png()
     started = await place_for(rig, ann, data)
     assert await put(rig, started, data) == 200
-    loose, kept = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
+    loose, kept = await uploaded(rig, ann, plain_png()), await uploaded(rig, ann, plain_png())
     await rig.post(ann, "keep", media=[kept])
     knobs = MediaKnobs(unfinished_s=0.5, unattached_s=1.0, sweep_s=0.1)
-    service = Media(rig.ports, Visibility(rig.ports.users, 2.0), 120)
+    service = Media(rig.ports, Visibility(rig.ports.users, 2.0), 120, ExifTool())
     swept: list[str] = []
 
     class Watched(Collector):
@@ -308,7 +345,7 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
 async def test_a_link_is_valid_as_long_as_the_policy_says(rig):
     """`policies.media.link_s`: the response states it, and the edge enforces it."""
     (ann,) = await rig.people("ann")
-    media_id = await uploaded(rig, ann, picture())
+    media_id = await uploaded(rig, ann, plain_png())
     config = replace(rig.config, policies=Policies(media=MediaKnobs(link_s=1)))
     async with services_rig.running(config, rig.ports, (media,), ()) as short:
         status, body, _ = await short.ask("GET", f"/2/media/{media_id}", ann)

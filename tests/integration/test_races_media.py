@@ -10,15 +10,19 @@ import time
 import aiohttp
 import pytest
 
+from scenarios.world import pictures
 from system.kernel import cdn_links, ids
-from system.kernel.errors import NotFound, StoreUnavailable, WrongInput
+from system.kernel.errors import NotFound, StoreUnavailable
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState
+from system.services.media import policy
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector
 from system.services.media.policy import Wanted
+from system.services.media.stripping import ExifTool
 from system.services.shared.visibility import Visibility
 from system.services.tweets.policy import Draft
+from tests.helpers.pictures import plain_png
 from tests.helpers.races_bench import Bench, Swapped, held
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -27,16 +31,16 @@ NOW = MediaKnobs(unfinished_s=0.0, unattached_s=0.0)
 
 
 def service(rig) -> Media:
-    return Media(rig.ports, Visibility(rig.ports.users, 2.0), 120)
+    return Media(rig.ports, Visibility(rig.ports.users, 2.0), 120, ExifTool())
 
 
 def collector(rig) -> Collector:
     return Collector(rig.ports, service(rig), NOW, "media-1")
 
 
-async def put(media: Media, owner: int) -> str:
-    data = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(20)
-    upload = await media.initialize(owner, Wanted("image/png", len(data), hashlib.sha256(data).hexdigest()), "")
+async def put(media: Media, owner: int, data: bytes = b"", media_type: str = "image/png") -> str:
+    data = data or plain_png()
+    upload = await media.initialize(owner, Wanted(media_type, len(data), hashlib.sha256(data).hexdigest()), "")
     async with aiohttp.ClientSession() as web, web.put(upload.put.url, data=data, headers=dict(upload.put.headers)) as answer:
         assert answer.status == 200
     return upload.media_id
@@ -144,7 +148,7 @@ async def test_a_finalize_during_its_put_drops_nothing(rig):
     """While the bytes are being uploaded it finds nothing or everything, never a picture without its first bytes."""
     (ann,) = await rig.people("ann")
     media, blobs = service(rig), rig.ports.blobs
-    data = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(20)
+    data = plain_png()
     upload = await media.initialize(ann, Wanted("image/png", len(data), hashlib.sha256(data).hexdigest()), "")
 
     async def put_before_head(key):
@@ -152,36 +156,34 @@ async def test_a_finalize_during_its_put_drops_nothing(rig):
             assert answer.status == 200
         return await blobs.head(key)
 
-    async def nothing_yet(key, count):
-        if await blobs.head(key) is None:
-            return await blobs.start(key, count)
-        started.append(key)
-        return await blobs.start(key, count)
+    async def read(key):
+        data = await blobs.get(key)
+        started.append((key, len(data)))
+        return data
 
-    started: list[str] = []
-    media._blobs = Swapped(blobs, head=put_before_head, start=nothing_yet)
+    started: list[tuple[str, int]] = []
+    media._blobs = Swapped(blobs, head=put_before_head, get=read)
 
     assert (await media.finalize(ann, upload.media_id)).state is MediaState.FINALISED
-    assert started == [cdn_links.object_key(upload.media_id)]
+    assert started == [(cdn_links.upload_key(upload.media_id), len(data))]
 
 
 async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):
-    """One of two finalizes read from a node that had lost the bytes: the result of the other holds."""
+    """One of two finalizes read from a node that had lost the bytes: the result of the other holds, for both."""
     (ann,) = await rig.people("ann")
     media, sick = service(rig), service(rig)
     media_id = await put(media, ann)
 
-    async def lost(key, count):
+    async def lost(key):
         return b""
 
-    sick._blobs = Swapped(rig.ports.blobs, start=lost)
+    sick._blobs = Swapped(rig.ports.blobs, get=lost)
     with held("media.after_head", media_id=media_id) as point:
         task = asyncio.create_task(sick.finalize(ann, media_id))
         await point.reached()
-        await media.finalize(ann, media_id)
+        done = await media.finalize(ann, media_id)
         point.release()
-        with pytest.raises(WrongInput):
-            await task
+        assert await task == done
 
     assert await state(rig, media_id) is MediaState.FINALISED
 
@@ -211,3 +213,63 @@ async def test_a_post_that_is_retried_while_the_collector_runs_keeps_its_picture
 
     standing = (await rig.ports.media.get([media_id]))[media_id]
     assert (standing.state, standing.tweet_id) == (MediaState.ATTACHED, tweet.id)
+
+
+@pytest.mark.parametrize("step", ["media.after_head", "media.after_strip", "media.before_finalise", "media.after_finalise"])
+async def test_a_finalize_that_dies_at_any_step_can_be_repeated(rig, step):
+    """The repeat ends like the first try would have: the row is switched, the served object has no metadata.
+
+    And no uploaded byte is left.
+    """
+    (ann,) = await rig.people("ann")
+    media, picture = service(rig), pictures.draw(time.monotonic_ns(), 1)
+    media_id = await put(media, ann, picture.data, picture.media_type)
+    with held(step) as point:
+        task = asyncio.create_task(media.finalize(ann, media_id))
+        await point.reached()
+        task.cancel()
+        await asyncio.wait({task})
+    served_early = await state(rig, media_id) is MediaState.FINALISED
+
+    done = await media.finalize(ann, media_id)
+
+    assert served_early is (step == "media.after_finalise")
+    served = await rig.ports.blobs.get(cdn_links.object_key(media_id))
+    assert (done.state, done.sha256, done.served_size) == (
+        MediaState.FINALISED, hashlib.sha256(served).hexdigest(), len(served))
+    assert pictures.canaries_in(served) == 0 and pictures.look(served) == pictures.look(picture.data)
+    assert (await rig.ports.blobs.get(cdn_links.upload_key(media_id))) == b""
+
+
+async def test_uploaded_bytes_of_a_finalize_that_died_and_was_not_repeated_are_collected(rig, monkeypatch):
+    """After the row was switched nobody else would remove them."""
+    monkeypatch.setattr(policy, "ORIGINAL_S", 0.0)
+    (ann,) = await rig.people("ann")
+    media, data = service(rig), plain_png()
+    media_id = await put(media, ann, data)
+    with held("media.after_finalise", media_id=media_id) as point:
+        task = asyncio.create_task(media.finalize(ann, media_id))
+        await point.reached()
+        task.cancel()
+        await asyncio.wait({task})
+    assert await rig.ports.blobs.get(cdn_links.upload_key(media_id)) == data
+
+    await Collector(rig.ports, media, MediaKnobs(unfinished_s=60.0, unattached_s=60.0), "media-1").sweep()
+
+    assert await rig.ports.blobs.head(cdn_links.upload_key(media_id)) is None
+    assert await rig.ports.blobs.get(cdn_links.object_key(media_id)) == data
+
+
+async def test_of_two_concurrent_finalizes_both_succeed(rig):
+    """The slower one finds no uploaded bytes any more; the row says that the other has checked them."""
+    (ann,) = await rig.people("ann")
+    media, slow = service(rig), service(rig)
+    media_id = await put(media, ann)
+    with held("media.after_head", media_id=media_id) as point:
+        task = asyncio.create_task(slow.finalize(ann, media_id))
+        await point.reached()
+        done = await media.finalize(ann, media_id)
+        point.release()
+        late = await task
+
+    assert late == done and done.state is MediaState.FINALISED

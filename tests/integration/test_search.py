@@ -11,12 +11,14 @@ import pytest
 
 from system.kernel import events
 from system.kernel.events import Event, Tweet
-from system.kernel.search_query import Query, Word
-from system.ports import Ask, Indexed
+from system.kernel.search_query import Query, Recipient, Tag, Word
+from system.ports import Ask, Document, Indexed
 from system.services.search import worker as indexer_worker
-from system.services.search.handlers import Indexer, document_of
+from system.services.search.handlers import Indexer
+from tests.helpers import services_rig
 from tests.helpers.races_bench import held
 from tests.helpers.services_rig import Rig, stored, until
+from tweetlab.lab import reindex
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 PATH = "/2/tweets/search/recent?query="
@@ -30,7 +32,7 @@ def fresh_word() -> str:
 async def page(rig: Rig, viewer: int, query: str) -> tuple[list[int], dict[str, Any]]:
     status, body, _ = await rig.ask("GET", PATH + query, viewer)
     assert status == 200, body
-    return [int(tweet["id"]) for tweet in body["data"]], body["meta"]
+    return [int(tweet["id"]) for tweet in body.get("data", ())], body["meta"]
 
 
 async def finds(rig: Rig, viewer: int, query: str, wanted: set[int]) -> None:
@@ -68,7 +70,7 @@ async def test_a_tweet_is_found_by_every_kind_of_term_and_disappears_with_its_de
     for query in (f"%22sings+{word}%22", f"{word}+-loudly", f"{word}+-from:{user.username}", f"{word}+-%23opera{word}"):
         assert (await page(rig, ann, query))[0] == [], query
     status, body, _ = await rig.ask("GET", PATH + f"{word}&expansions=author_id&tweet.fields=created_at", ann)
-    assert status == 200 and set(body["data"][0]) == {"id", "text", "created_at", "edit_history_tweet_ids"}
+    assert status == 200 and set(body["data"][0]) == {"id", "text", "created_at", "author_id", "edit_history_tweet_ids"}
     assert body["includes"]["users"][0]["username"] == user.username
 
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[0] == 200
@@ -190,7 +192,7 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     (ann,) = await rig.people("ann")
     word = fresh_word()
     existing = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
-    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in existing])
+    await rig.ports.index.index([Document(tweet, 1, likes=tweet.id % 7) for tweet in existing])
     await rig.ports.index.refresh()
     await asyncio.sleep(0.3)  # the service may still share a slightly older view
     late: list[Tweet] = []
@@ -198,8 +200,8 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     async def disturb() -> None:
         fresh = [await stored(rig.ports, ann, f"{word} fish") for _ in range(5)]
         late.extend(fresh)
-        changed = [document_of(tweet, 2, likes=1_000) for tweet in existing[::5]]
-        await rig.ports.index.index([document_of(tweet, 1) for tweet in fresh] + changed)
+        changed = [Document(tweet, 2, likes=1_000) for tweet in existing[::5]]
+        await rig.ports.index.index([Document(tweet, 1) for tweet in fresh] + changed)
         await rig.ports.index.refresh()
 
     pages, token = [], ""
@@ -221,7 +223,7 @@ async def test_a_tweet_deleted_after_the_index_search_is_not_shown(rig):
     (ann,) = await rig.people("ann")
     word = fresh_word()
     tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(5)]
-    await rig.ports.index.index([document_of(tweet, 1) for tweet in tweets])
+    await rig.ports.index.index([Document(tweet, 1) for tweet in tweets])
     await rig.ports.index.refresh()
     await rig.ports.tweets.delete(tweets[4].id, ann)
     ids, meta = await page(rig, ann, f"{word}&max_results=3&sort_order=recency")
@@ -290,3 +292,31 @@ async def test_an_invalid_query_is_refused_with_position_and_fix(rig):
     assert (status, body["title"]) == (400, "Invalid Request")
     assert "character 8" in body["detail"] and "never closed" in body["detail"]
     assert (await rig.ask("GET", PATH + "walrus&next_token=abc", ann))[0] == 400
+
+
+async def test_an_index_of_another_version_is_built_again_from_the_stores(monkeypatch):
+    """Tweets, likes and the recipients of replies; a crash in between leaves the older index, and the next start repeats it."""
+    async with services_rig.stores(services_rig.fresh_settings()) as ports:
+        ann, bob = [(await ports.users.create(f"{name}{secrets.token_hex(3)}", name, "")).id for name in ("ann", "bob")]
+        tweet, gone = await stored(ports, ann, "東京都の動物園 #Zoo"), await stored(ports, ann, "gone")
+        reply = Tweet(tweet.id + 1, bob, "yes", tweet.created_ms, tweet.id, tweet.id)
+        await ports.tweets.append(reply)
+        await ports.tweets.delete(gone.id, ann)
+        await ports.likes.like(bob, tweet.id)
+        index: Any = ports.index
+        assert await reindex.rebuild(ports) == 0
+        await index._client.indices.create(index=f"{index._name}-v1")
+
+        async def crashes(*_: Any) -> None:
+            raise RuntimeError("crash")
+
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+            patched.setattr(reindex, "index_all", crashes)
+            await reindex.rebuild(ports)
+        assert await index.older() == [f"{index._name}-v1"]
+        lines: list[str] = []
+        assert await reindex.rebuild(ports, lines.append) == 2
+        assert "indexing 2 tweets again" in lines[0] and await index.older() == [] and await reindex.rebuild(ports) == 0
+        for query, wanted in ((Word("京都"), [tweet.id]), (Tag("zoo"), [tweet.id]), (Recipient(ann), [reply.id]),
+                              (Word("gone"), [])):
+            assert [hit.id for hit in (await index.search(Ask(Query((query,)), 10))).hits] == wanted

@@ -9,6 +9,7 @@ import pytest
 
 from system.kernel import scopes
 from system.services.gateway import policy
+from tests.helpers.pictures import plain_png
 from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -87,7 +88,7 @@ async def test_a_tweet_reaches_a_follower_and_disappears_with_its_delete(rig):
 
     async def is_found() -> bool:
         _, hits, _ = await rig.ask("GET", "/2/tweets/search/recent?query=walrus", bob)
-        return str(tweet) in [hit["id"] for hit in hits["data"]]
+        return str(tweet) in [hit["id"] for hit in hits.get("data", ())]
 
     await until(is_found)
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", bob))[0] == 403
@@ -129,7 +130,7 @@ async def test_pages_of_a_users_tweets_are_disjoint_and_complete(rig):
     for _ in range(4):
         status, body, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?max_results=4{token}", ann)
         assert status == 200
-        read += [int(tweet["id"]) for tweet in body["data"]]
+        read += [int(tweet["id"]) for tweet in body.get("data", ())]
         if "next_token" not in body["meta"]:
             break
         token = f"&pagination_token={body['meta']['next_token']}"
@@ -220,7 +221,7 @@ async def test_a_list_of_an_unknown_user_is_not_an_empty_list(rig, path):
     quiet, page, _ = await rig.ask("GET", f"/2/users/{ann}/{path}", ann)
 
     assert (nobody, body["status"]) == (404, 404) and "999999999" in body["detail"]
-    assert (quiet, page["data"], page["meta"]["result_count"]) == (200, [], 0)
+    assert (quiet, page) == (200, {"meta": {"result_count": 0}})
 
 
 async def test_included_authors_have_the_requested_fields(rig):
@@ -239,22 +240,23 @@ async def test_included_authors_have_the_requested_fields(rig):
 async def test_a_picture_is_uploaded_and_downloaded_by_signed_urls(rig):
     """Initialize, PUT, finalize, GET; before finalize nobody can read it, before it is in a tweet only its owner."""
     ann, bob = await rig.people("ann", "bob")
-    wish = {"media_type": "image/png", "total_bytes": 8}
+    data = plain_png()
+    wish = {"media_type": "image/png", "total_bytes": len(data)}
     status, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
     assert status == 201
     place, media = body["data"], body["data"]["id"]
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[0] == 404
-    async with rig.session.put(place["upload_url"], data=b"\x89PNG\r\n\x1a\n", headers=place["upload_headers"]) as answer:
+    async with rig.session.put(place["upload_url"], data=data, headers=place["upload_headers"]) as answer:
         assert answer.status == 200
 
     assert (await rig.ask("GET", f"/2/media/{media}", ann))[0] == 404
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", bob))[0] == 403
-    assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == 8
+    assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == len(data)
     assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
     await rig.post(ann, "look", media=[media])
     _, medium, _ = await rig.ask("GET", f"/2/media/{media}", bob)
     async with rig.session.get(medium["data"]["url"]) as answer:
-        assert (answer.status, await answer.read()) == (200, b"\x89PNG\r\n\x1a\n")
+        assert (answer.status, await answer.read()) == (200, data)
 
 
 @pytest.mark.parametrize(("method", "path", "more", "status"), [

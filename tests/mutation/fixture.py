@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from chaos.evidence.bundle import CachedList, Canary, Evidence, Finals, RunClock, Stored
+from chaos.evidence.bundle import CachedList, Canary, Evidence, Finals, RunClock, Stored, StoredPicture
 from chaos.evidence.history import DEFAULTS, HOME, MEDIA, PROFILE, TOP_ID, Read
 from chaos.fault_records import FaultRecord
 from scenarios.world import population
@@ -96,7 +96,7 @@ def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[st
         pages=tuple(_pages(world, end_ns)), followers=followers, following=following,
         lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled,
         searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None),
-        pictures={(row["user"], row["target"]): row["body_sha"] for row in uploads if row["outcome"] == "ok"},
+        pictures={(row["user"], row["target"]): StoredPicture(row["body_sha"]) for row in uploads if row["outcome"] == "ok"},
         likers=likers, like_counts={tweet: len(users) for tweet, users in likers.items()},
         canary=Canary(8, (), True), accounts=dict.fromkeys(world.users, True))
 

@@ -318,8 +318,11 @@ MUTATIONS: dict[str, Mutation] = {
     "lose_a_like": Mutation(objects.lose_a_like, liking.NAME),
     "lose_a_seeded_tweet": Mutation(objects.lose_a_seeded_tweet, lost.NAME, frozenset({cached.NAME})),
     "lose_an_account": Mutation(objects.lose_an_account, graph.NAME),
-    "lose_a_picture": Mutation(objects.tear_a_picture(""), intact.NAME),
-    "replace_a_picture": Mutation(objects.tear_a_picture("0" * 16), intact.NAME),
+    "lose_a_picture": Mutation(objects.tear_a_picture(lambda stored: None), intact.NAME),
+    "replace_a_picture": Mutation(objects.tear_a_picture(lambda stored: replace(stored, look="0" * 16)), intact.NAME),
+    "change_the_bytes_of_a_picture": Mutation(
+        objects.tear_a_picture(lambda stored: replace(stored, is_recorded=False)), intact.NAME),
+    "tell_a_position": Mutation(objects.tell_a_position, intact.POSITIONS),
     "lose_a_follow": Mutation(lose_a_follow, graph.NAME, frozenset({cached.NAME})),
     "lose_from_api": Mutation(lose_from_api, lost.NAME),
     "lose_from_author": Mutation(lose_from_author, lost.NAME, frozenset({cached.NAME})),

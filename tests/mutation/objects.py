@@ -5,21 +5,31 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from chaos.evidence.bundle import Canary, Evidence
-from chaos.evidence.history import TWEET
+from chaos.evidence.bundle import Canary, Evidence, StoredPicture
+from chaos.evidence.history import MEDIA, TWEET
+from scenarios.world import pictures as drawn
 from tests.mutation import edits
 
 Mutate = Callable[[Evidence, random.Random], Evidence | None]
 
 
-def tear_a_picture(stored: str) -> Mutate:
-    """Return the mutation in which storage holds other bytes, with the digest `stored`, or none ("")."""
+def tear_a_picture(change: Callable[[StoredPicture], StoredPicture | None]) -> Mutate:
+    """Return the mutation in which storage holds what `change` makes of a picture; None for nothing."""
     def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
         pictures = dict(edits.finals_of(evidence).pictures or {})
         if not pictures:
             return None
-        return edits.with_finals(evidence, pictures={**pictures, rng.choice(sorted(pictures)): stored})
+        key = rng.choice(sorted(pictures))
+        stored = pictures[key]
+        assert stored is not None
+        return edits.with_finals(evidence, pictures={**pictures, key: change(stored)})
     return mutate
+
+
+def tell_a_position(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """The edge returns a picture with the position in its metadata."""
+    rows = evidence.history.rows_of((MEDIA,))
+    return edits.with_rows(evidence, {rng.choice(rows): {"outcome": "info", "error": f"get: {drawn.LEAKED}"}}) if rows else None
 
 
 def lose_a_like(evidence: Evidence, rng: random.Random) -> Evidence | None:

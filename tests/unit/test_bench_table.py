@@ -55,3 +55,15 @@ def test_a_stray_argument_does_not_start_the_bench(capsys):
     """It takes an hour; `--help` must not be ignored."""
     assert bench.main(["--help"]) == 64
     assert "ROW=NAME" in capsys.readouterr().err
+
+
+def test_a_row_without_its_optional_input_is_not_run(path, capsys, monkeypatch):
+    """The conformance cases are not part of the repository: without CASES the row says so, and the bench does not fail."""
+    monkeypatch.setenv("ROW", "twitter_text_conformance")
+    monkeypatch.delenv("CASES", raising=False)
+    monkeypatch.setattr(bench, "failed", lambda row, why, failed=bench.failed: failed(row, why, path))
+    monkeypatch.setattr(bench, "show", lambda show=bench.show: show(path))
+
+    assert bench.main([]) == 0
+    assert "set CASES" in table(path)["twitter_text_conformance"]["failed"]["why"]
+    assert "not run" in capsys.readouterr().out

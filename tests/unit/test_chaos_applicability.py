@@ -60,6 +60,7 @@ APPLIES = {
     "no_unauthorised_read": [[]],
     "pages_have_no_duplicates_or_disorder": [["workload.mix.post=1"], ["population.history=5"]],
     "pictures_are_intact": [["workload.mix.media=1"]],
+    "pictures_tell_no_position": [["workload.mix.media=1"]],
     "read_your_writes": [["workload.mix.post=1"]],
     "search_converges": [["workload.mix.post=1"]],
     "unique_ids": [["workload.mix.reply=1"]],

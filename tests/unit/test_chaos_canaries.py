@@ -9,6 +9,7 @@ import re
 import aiohttp
 import pytest
 
+from bench.selfchecks.gateway_stand_in import bare
 from chaos.evidence import canaries
 
 API, EDGE, STORE = "http://api", "http://edge", "http://store"
@@ -26,7 +27,7 @@ class Town:
     def __init__(self, leaky=lambda probe, user: False, blind=lambda probe: False, status: int = 0, bytes_leak: str = "") -> None:
         self.leaky, self.blind, self.status, self.bytes_leak = leaky, blind, status, bytes_leak
         self.requests: list[str] = []
-        self.timing = "gateway;dur=1.5"
+        self.timing, self.strips = "gateway;dur=1.5", True
         self.users, self.ids = itertools.count(1), itertools.count(70)
         self.friends: set[int] = set()
         self.media: dict[str, str] = {}
@@ -80,17 +81,17 @@ class Town:
 
     def bytes_of(self, method, url, body):
         if method == "PUT":
-            self.picture = body
+            self.picture = bare(body) if self.strips else body
             return 200, b""
         right = self.planted is not None and url == LINK.format(self.planted.attached.partition("_")[2])
         return (200, self.picture) if right or (self.bytes_leak and re.search(self.bytes_leak, url)) else (403, b"no")
 
 
 async def test_a_correct_lab_shows_the_canaries_only_to_approved_followers():
-    """41 answers are scanned; the owner posts once protected; the removed follower was approved before."""
+    """42 answers are scanned; the owner posts once protected; the removed follower was approved before."""
     town = Town()
 
-    assert await town.check.run() == canaries.Canary(41, (), True)
+    assert await town.check.run() == canaries.Canary(42, (), True)
     assert town.requests.index("PUT /2/users/me") < town.requests.index("POST /2/tweets")
     removal = town.requests.index(f"DELETE /2/users/1/followers/{REMOVED}")
     assert town.requests.index(f"POST /2/users/1/follow_requests/{REMOVED}") < removal
@@ -117,7 +118,7 @@ async def test_a_leak_of_any_probe_to_any_user_is_reported_with_its_request(numb
 
     path = town.planted.probes(town.check._word)[number].at(user)
     assert [leak.partition(" by ")[0] for leak in canary.leaks] == [f"GET {path}"]
-    assert canary.scanned == 41
+    assert canary.scanned == 42
 
 
 async def test_a_header_that_names_the_queried_backends_is_a_leak():
@@ -146,6 +147,15 @@ async def test_bytes_without_a_valid_signature_are_a_leak(shape):
     assert canary.leaks and all("without a valid signature" in leak for leak in canary.leaks)
 
 
+async def test_a_picture_with_its_metadata_is_a_leak_even_to_a_follower():
+    """The position in a picture is the uploader's alone."""
+    town = Town()
+    town.strips = False
+    canary = await town.check.run()
+
+    assert [leak for leak in canary.leaks if "with its canary position" in leak] == list(canary.leaks) != []
+
+
 @pytest.mark.parametrize("part", ["", "/search/", "/timelines/", "/following", f"/users/{FRIEND}/liked_tweets", "/media/1_7"])
 async def test_a_canary_that_no_follower_sees_proves_nothing(monkeypatch, part):
     """Unless each probe shows it to its follower, its absence elsewhere would pass for privacy."""
@@ -162,7 +172,7 @@ async def test_an_unexpected_status_is_a_leak_and_an_inconclusive_one_is_not(mon
     wrong, away = await Town(status=402).check.run(), await Town(status=503).check.run()
 
     assert len(wrong.leaks) == 33 and "402 in place of 404" in wrong.leaks[0]
-    assert (away.leaks, away.scanned, len(away.unanswered)) == ((), 8, 33)
+    assert (away.leaks, away.scanned, len(away.unanswered)) == ((), 9, 33)
 
 
 @pytest.mark.parametrize(("body", "secret", "held"), [

@@ -30,7 +30,16 @@ def test_any_text_round_trips_and_older_records_are_still_read():
 
 def test_the_payload_names_every_field_of_a_tweet():
     """A field that is added to Tweet but not to the payload would be lost."""
-    assert set(events.tweet_payload(TWEET)) == {f.name for f in dataclasses.fields(events.Tweet)}
+    with_entities = dataclasses.replace(TWEET, text="#a", entities='{"hashtags":[]}')
+    payload = events.tweet_payload(with_entities)
+    assert set(payload) == {f.name for f in dataclasses.fields(events.Tweet)}
+    assert events.tweet_of(payload).entities == with_entities.entities
+
+
+def test_a_tweet_without_entities_costs_no_field():
+    """Most tweets have none; an event of an earlier version reads the same."""
+    assert "entities" not in events.tweet_payload(TWEET)
+    assert events.tweet_of(events.tweet_payload(TWEET)).entities is None
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"id":"1"}', b'{"id":"1","payload":3}', b"\xff\xfe"])

@@ -220,7 +220,7 @@ def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
 
     assert setup.missing_system_packages() == [
         "redis-server", "redis-sentinel", "postgresql", "haproxy", "nginx-light", "libnginx-mod-http-cache-purge",
-        "libnginx-mod-http-js"]
+        "libnginx-mod-http-js", "libimage-exiftool-perl"]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from system.services.fanout.audience import Audience
 from system.services.shared import change_feed, read_through
 from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.publisher import Publisher
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets, Usernames
 from system.services.shared.visibility import Visibility
 from system.services.tweets.handlers import IdSource, TweetService
 from tests.fakes.log import MemoryLog
@@ -48,7 +48,7 @@ async def test_a_delete_is_published_while_redis_does_not_answer():
     ports = bootstrap.ports_of({"tweets": store, "log": log, "hot": hot, "timelines": cache, "users": users})
     publisher = Publisher(log, hot)
     lists = CachedLists(cache, hot, store, users, Policies().timeline)
-    service = TweetService(ports, lists, Tweets(hot, store), publisher, IdSource(), Visibility(users, 2.0))
+    service = TweetService(ports, lists, Tweets(hot, store), publisher, IdSource(), Visibility(users, 2.0), Usernames(users, hot))
     now_ms = clock.SystemClock().wall_ms()
     tweet_id = ids.compose(now_ms, 1, 1)
     await store.append(Tweet(tweet_id, 7, "once", now_ms, tweet_id))

@@ -9,12 +9,13 @@ from jsonschema import Draft202012Validator
 
 from system.kernel.events import Tweet
 from system.kernel.scopes import SCOPES
+from system.kernel.text import weight
 from system.ports import User
 from system.services.gateway import policy
 from system.services.gateway.openapi import document as describe
 from system.services.gateway.openapi import parts as describe_parts
 from system.services.media import policy as media
-from system.services.shared import paging, shapes
+from system.services.shared import bodies, paging, shapes
 from system.services.tweets import policy as tweets
 from system.services.users import policy as users
 
@@ -57,7 +58,11 @@ def test_every_path_parameter_and_every_post_body_has_a_schema(name):
 def test_bounds_are_those_of_the_services():
     """The gateway may not import a service, so the numbers are repeated."""
     assert describe_parts.TWEET_FIELDS == shapes.TWEET_FIELDS
-    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == tweets.MAX_TEXT == 280
+    assert tuple(sorted(bodies.EXPANSIONS)) == describe_parts.EXPANSION_NAMES
+    assert describe_parts.MEDIA_FIELD_NAMES == bodies.MEDIA_FIELDS
+    assert (describe_parts.POLL_FIELD_NAMES, describe_parts.PLACE_FIELD_NAMES) == (bodies.POLL_FIELDS, bodies.PLACE_FIELDS)
+    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == weight.MAX_WEIGHT == 280
+    assert describe_parts.TWEET["properties"]["text"]["maxLength"] == tweets.MAX_RAW
     assert describe_parts.TWEET_WINDOW[0].schema["maximum"] == paging.MAX_RESULTS == 100
     assert describe.OPERATIONS["followers"].parameters[0].schema["maximum"] == users.MAX_RESULTS == 1000
     assert describe.OPERATIONS["sign_up"].body["properties"]["password"]["minLength"] == users.MIN_PASSWORD == 8
@@ -82,9 +87,13 @@ def test_responses_of_services_match_their_schemas():
     tweet = Tweet(9, 7, "hello", 1_800_000_000_000, 9, in_reply_to=8, media_keys=("7_1",))
     user = User(7, "ann", "Ann", 1_800_000_000_000)
 
-    assert problems("tweet", "200", {"data": shapes.tweet(tweet), "includes": {"users": shapes.users([user], {})}}) == []
+    includes = {"users": [shapes.user(user)], "tweets": [shapes.tweet(tweet)]}
+    assert problems("tweet", "200", {"data": shapes.tweet(tweet), "includes": includes}) == []
     short = shapes.tweet(tweet, frozenset({"id", "text", "edit_history_tweet_ids"}))
-    assert problems("home", "200", shapes.page([short], "8", shapes.users([user], {}), "9")) == []
+    page = {"data": [short], "meta": shapes.page_meta([9], "8", "9"), "includes": {"users": [shapes.user(user)]}}
+    assert problems("home", "200", page) == []
     assert problems("followers", "200", shapes.user_page([user], "8", None, "9")) == []
-    assert problems("home", "200", shapes.page([], None)) == []
+    assert problems("home", "200", {"meta": shapes.page_meta([], None)}) == [] == problems(
+        "followers", "200", shapes.user_page([], None))
+    assert problems("home", "200", {"data": [], "meta": shapes.page_meta([], None)}) != []  # an empty page has no `data`
     assert problems("users", "200", {"data": [shapes.user(user)], "errors": [shapes.missing("user", "5")]}) == []

@@ -22,6 +22,8 @@ def client():
 
 async def test_the_page_is_served_at_the_root_and_references_existing_files(client):
     """Every file that the page or a script references is served with its own type."""
+    _, rules_headers, rules = await ask(client, "GET", "/web/text-rules.json", "lab")
+    assert rules_headers["content-type"] == "application/json" and b'"domains"' in rules
     status, headers, body = await ask(client, "GET", "/", "lab")
     named = set(re.findall(rb'(?:src|href)="(/web/[^"]+)"', body))
     for name in list(named):

@@ -11,20 +11,24 @@ import pytest
 
 from system import bootstrap
 from system.kernel import cdn_links, clock, ids
-from system.kernel.errors import Conflict, Forbidden, NotFound, StoreUnavailable, WrongInput
+from system.kernel.errors import Conflict, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet, tweet_deleted
-from system.kernel.policies import MediaKnobs
+from system.kernel.http.asgi import Spent
+from system.kernel.policies import MediaKnobs, Policies
 from system.ports import MediaState, Record
-from system.services.media import orphan_collector
+from system.services.media import handlers, orphan_collector
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
-from system.services.shared.media_includes import MediaIncludes
+from system.services.shared.bodies import view_of
+from system.services.shared.reads import Reads
 from system.services.shared.visibility import Visibility
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge, MemoryMedia
+from tests.fakes.timelines import MemoryHotTweets
 from tests.fakes.tweets import MemoryTweets
 from tests.fakes.users import MemoryUsers
+from tests.helpers.pictures import PlainStripper
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"walrus"
 SHA = hashlib.sha256(PNG).hexdigest()
@@ -40,7 +44,7 @@ class Rig:
         self.tweets, self.users = MemoryTweets(), MemoryUsers()
         ports = bootstrap.ports_of({"media": self.store, "edge": self.edge, "blobs": blobs, "tweets": self.tweets,
                                     "users": self.users})
-        self.media = Media(ports, Visibility(self.users, 2.0), 120)
+        self.media = Media(ports, Visibility(self.users, 2.0), 120, PlainStripper())
         knobs = MediaKnobs(unfinished_s=100.0, unattached_s=1_000.0)
         self.collector = Collector(ports, self.media, knobs, "media-1")
 
@@ -196,7 +200,7 @@ async def test_bytes_restored_under_a_valid_url_are_removed_again():
 
         lab.now_s += 961
         await lab.collector.sweep()
-        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.upload_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is MediaState.CONDEMNED
 
 
@@ -212,8 +216,41 @@ async def test_bytes_restored_by_a_slow_put_are_removed_too():
 
         lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
-        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.upload_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is None
+
+
+async def test_the_uploaded_bytes_of_a_finalized_picture_are_emptied_and_later_removed():
+    """Empty while its URL is valid, so that a second PUT is refused; removed when it has expired, and after a day."""
+    async with rig() as lab:
+        media_id = await lab.finished()
+        await lab.tweet(media_id)
+        upload = cdn_links.upload_key(media_id)
+        assert await lab.blobs.get(upload) == b""
+
+        for wait_s in (961, LONGEST_PUT_S + 1):
+            lab.now_s += wait_s
+            await lab.collector.sweep()
+            assert await lab.blobs.head(upload) is None
+            await lab.blobs.put(upload, b"late", "image/png")
+        lab.now_s += 10 * LONGEST_PUT_S
+        await lab.collector.sweep()
+
+        assert await lab.blobs.get(upload) == b"late"  # no PUT can arrive as late as that
+        assert await lab.blobs.get(cdn_links.object_key(media_id)) == PNG
+
+
+async def test_uploads_beyond_the_memory_of_the_service_are_refused_before_any_work(monkeypatch):
+    """503, definite: the upload stays."""
+    monkeypatch.setattr(handlers, "WAITING", 0)
+    async with rig() as lab:
+        upload = await lab.media.initialize(7, WISH, "")
+        await lab.put(upload)
+        with pytest.raises(Overloaded) as refused:
+            await lab.media.finalize(7, upload.media_id)
+
+        assert refused.value.definite
+        assert await lab.state(upload.media_id) is MediaState.INITIALISED
 
 
 async def test_a_post_that_failed_after_attaching_its_picture_leaves_an_orphan():
@@ -283,21 +320,25 @@ def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
 async def test_pictures_of_readable_tweets_are_included_if_requested():
     """`expansions=attachments.media_keys`: one entry per picture with a link.
 
-    Deleted ones and other expansions add nothing.
+    Deleted ones and other expansions add nothing; `media.fields` chooses what an entry has.
     """
     async with rig() as lab:
         kept, deleted = await lab.finished(), await lab.finished()
         tweets = [await lab.tweet(kept), await lab.tweet(deleted)]
         await lab.store.condemn([deleted])
-        pictures = MediaIncludes(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
-        body, other = {"data": []}, {"data": []}
+        ports = bootstrap.ports_of({"media": lab.store, "edge": lab.edge, "users": lab.users, "tweets": lab.tweets,
+                                    "hot": MemoryHotTweets()})
+        bodies = Reads(ports, Policies()).bodies
 
-        await pictures.include(body, {"expansions": "author_id,attachments.media_keys"}, tweets)
-        await pictures.include(other, {"expansions": "author_id"}, tweets)
+        async def included(**query):
+            view = view_of({name.replace("_", "."): value for name, value in query.items()})
+            return (await bodies.many(7, view, tweets, Spent())).get("includes")
 
-        (shown,) = body["includes"]["media"]
+        (shown,) = (await included(expansions="author_id,attachments.media_keys"))["media"]
         assert (shown["media_key"], shown["type"]) == (kept, "photo") and cdn_links.object_key(kept) in shown["url"]
-        assert other == {"data": []}
+        assert await included(expansions="author_id") is None
+        assert await included(expansions="attachments.media_keys", media_fields="type") == {
+            "media": [{"media_key": kept, "type": "photo"}]}
 
 
 async def test_a_delete_event_without_a_tweet_is_dead_lettered_and_the_others_are_handled():

@@ -13,16 +13,19 @@ SHA = "ab" * 32
 @pytest.mark.parametrize(("body", "expected"), [
     ({"media_type": "image/png", "total_bytes": 8}, Wanted("image/png", 8)),
     ({"media_type": "image/gif", "total_bytes": 5242880.0}, Wanted("image/gif", 5_242_880)),
-    ({"media_type": "image/webp", "total_bytes": 9, "sha256": SHA, "media_category": "x"}, Wanted("image/webp", 9, SHA)),
+    ({"media_type": "image/webp", "total_bytes": 9, "sha256": SHA, "media_category": "tweet_image"},
+     Wanted("image/webp", 9, SHA)),
 ])
 def test_an_upload_declares_type_and_size_and_optionally_the_digest(body, expected):
-    """JSON's 8.0 is 8; other fields that Twitter's clients send are ignored."""
+    """JSON's 8.0 is 8; Twitter's clients also name the category."""
     assert policy.wanted(body) == expected
 
 
 @pytest.mark.parametrize(("body", "kind", "names"), [
     ([], WrongInput, "list"),
     ({"media_type": "image/png"}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": 5, "media_category": "dm_image"}, WrongInput, "dm_image"),
+    ({"media_type": "image/png", "total_bytes": 5, "additional_owners": ["7"]}, WrongInput, "additional_owners"),
     ({"media_type": "image/png", "total_bytes": True}, WrongInput, "total_bytes"),
     ({"media_type": "image/png", "total_bytes": 0}, WrongInput, "total_bytes"),
     ({"media_type": "image/png", "total_bytes": "8"}, WrongInput, "total_bytes"),

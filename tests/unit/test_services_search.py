@@ -16,9 +16,10 @@ from system import bootstrap
 from system.kernel import ids, policies, settings
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
-from system.services.search import app, handlers, policy
+from system.ports import Document
+from system.services.search import app, handlers, query_parser
 from system.services.shared import hosting
-from system.services.shared.read_through import Tweets
+from system.services.shared.read_through import Tweets, Usernames
 from tests.fakes.likes import MemoryLikeCounts, MemoryLikes
 from tests.fakes.media import MemoryEdge, MemoryMedia
 from tests.fakes.search import MemorySearch
@@ -51,7 +52,7 @@ class Library:
         tweet_id = ids.compose(NOW_MS + self.count, 1, 0)
         tweet = Tweet(tweet_id, author_id, text, NOW_MS + self.count, tweet_id)
         await self.tweets.append(tweet)
-        await self.index.index([handlers.document_of(tweet, self.count, likes)])
+        await self.index.index([Document(tweet, self.count, likes)])
         return tweet_id
 
     async def people(self, *names: str) -> list[int]:
@@ -63,7 +64,7 @@ class Library:
     async def ids(self, viewer: int, query: str) -> list[int]:
         status, body = await self.ask(viewer, query)
         assert status == 200, body
-        return [int(tweet["id"]) for tweet in body["data"]]
+        return [int(tweet["id"]) for tweet in body.get("data", ())]
 
     async def walk(self, viewer: int, query: str) -> list[list[int]]:
         """Return all pages."""
@@ -71,7 +72,7 @@ class Library:
         while True:
             status, body = await self.ask(viewer, f"{query}{token}")
             assert status == 200, body
-            pages.append([int(tweet["id"]) for tweet in body["data"]])
+            pages.append([int(tweet["id"]) for tweet in body.get("data", ())])
             if "next_token" not in body["meta"]:
                 return pages
             token = f"&next_token={body['meta']['next_token']}"
@@ -103,8 +104,8 @@ async def test_a_like_raises_a_tweet_and_is_counted_if_requested(library) -> Non
     await library.likes.like(bob, first)
     await handlers.Indexer(library.ports).index_current([first, second])
     _, body = await library.ask(ann, "query=walrus&tweet.fields=public_metrics")
-    assert [tweet["public_metrics"]["like_count"] for tweet in body["data"]] == [1, 0]
-    assert [int(tweet["id"]) for tweet in body["data"]] == [first, second]
+    assert [tweet["public_metrics"]["like_count"] for tweet in body.get("data", ())] == [1, 0]
+    assert [int(tweet["id"]) for tweet in body.get("data", ())] == [first, second]
     assert "public_metrics" not in (await library.ask(ann, "query=walrus"))[1]["data"][0]
 
 
@@ -116,7 +117,7 @@ async def test_pages_are_disjoint_and_complete_during_posts(library, order: str)
     pages, token = [], ""
     while True:
         _, body = await library.ask(ann, f"query=walrus&max_results=3&sort_order={order}{token}")
-        pages.append([int(tweet["id"]) for tweet in body["data"]])
+        pages.append([int(tweet["id"]) for tweet in body.get("data", ())])
         await library.post(ann, "walrus walrus", 9)
         if "next_token" not in body["meta"]:
             break
@@ -132,7 +133,7 @@ async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(libra
     (ann,) = await library.people("ann")
     liked, plain = await library.post(ann, "walrus", 50), await library.post(ann, "walrus")
     _, body = await library.ask(ann, "query=walrus")
-    assert [tweet["id"] for tweet in body["data"]] == [str(liked), str(plain)]
+    assert [tweet["id"] for tweet in body.get("data", ())] == [str(liked), str(plain)]
     assert body["meta"] == {"result_count": 2, "newest_id": str(plain), "oldest_id": str(liked)}
 
 
@@ -171,7 +172,7 @@ async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(
         assert await library.walk(eve, query) == [[public]]
     for query in ("query=from:ann", "query=from:ann+walrus&max_results=1", "query=%23canary"):
         status, body = await library.ask(eve, query)
-        assert (status, body["data"], body["meta"]) == (200, [], {"result_count": 0})
+        assert (status, body) == (200, {"meta": {"result_count": 0}})
     assert sorted(await library.ids(bob, "query=walrus")) == [*secret, public]
     assert sorted(await library.ids(ann, "query=from:ann")) == secret
 
@@ -207,9 +208,9 @@ async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None
             return tweets
 
     ports = library.ports
-    tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Usernames(ports.users, ports.hot)
+    tweets, names = Tweets(ports.hot, ports.tweets, True), Usernames(ports.users, ports.hot)
     search = handlers.Search(ports.index, tweets, names, Guarded(), policies.SearchKnobs())
-    wanted = handlers.PageRequest(policy.parse("walrus"), "relevancy", 10)
+    wanted = handlers.PageRequest(query_parser.parse("walrus"), "relevancy", 10)
     await search.recent(200, wanted, Spent())
     tracemalloc.start()
     try:

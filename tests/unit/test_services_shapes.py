@@ -4,7 +4,7 @@ import pytest
 
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
-from system.services.shared import shapes
+from system.services.shared import bodies, shapes
 
 ANSWER = Tweet(20, 7, "so do I", 1_700_000_000_123, 10, in_reply_to=10)
 
@@ -31,9 +31,35 @@ def test_a_twitter_field_without_a_value_in_the_lab_is_left_out():
     assert set(shapes.tweet(ANSWER, fields)) == {"id", "text", "edit_history_tweet_ids", "created_at"}
 
 
-@pytest.mark.parametrize(("query", "named"), [({"tweet.fields": "created_at,secret"}, "secret"), ({"expansions": "geo"}, "geo")])
+@pytest.mark.parametrize(("query", "named"), [
+    ({"tweet.fields": "created_at,secret"}, "secret"), ({"expansions": "geo"}, "geo"), ({"user.fields": "walrus"}, "walrus"),
+    ({"media.fields": "url,walrus"}, "walrus"), ({"poll.fields": "walrus"}, "walrus"), ({"place.fields": "walrus"}, "walrus"),
+])
 def test_an_unknown_field_is_refused_by_name(query, named):
     """With the fields that may be named."""
-    with pytest.raises(WrongInput, match=named):
-        shapes.fields_of(query)
-        shapes.wants_authors(query)
+    with pytest.raises(WrongInput, match=f"names '{named}'"):
+        bodies.view_of(query)
+
+
+def test_the_nine_expansions_of_twitter_are_accepted():
+    """Also those of what the lab does not have: polls and places."""
+    named = ("author_id,in_reply_to_user_id,referenced_tweets.id,referenced_tweets.id.author_id,attachments.media_keys,"
+             "attachments.poll_ids,entities.mentions.username,geo.place_id,edit_history_tweet_ids")
+
+    assert bodies.view_of({"expansions": named}).expansions == frozenset(named.split(","))
+
+
+@pytest.mark.parametrize(("expansion", "field"), [
+    ("author_id", "author_id"), ("attachments.media_keys", "attachments"), ("referenced_tweets.id", "referenced_tweets"),
+    ("in_reply_to_user_id", "in_reply_to_user_id"), ("referenced_tweets.id.author_id", "referenced_tweets"),
+])
+def test_an_expansion_brings_its_field_whatever_tweet_fields_says(expansion, field):
+    """A client looks up the included object by the field's value. Learned from tweepy's users, who got authors without ids."""
+    assert field in bodies.view_of({"expansions": expansion, "tweet.fields": "created_at"}).fields
+
+
+def test_a_request_that_needs_no_lookup_is_plain():
+    """Home timelines are read that way."""
+    assert bodies.view_of({}).is_plain and bodies.view_of({"tweet.fields": "created_at"}).is_plain
+    for query in ({"tweet.fields": "public_metrics"}, {"tweet.fields": "in_reply_to_user_id"}, {"expansions": "author_id"}):
+        assert not bodies.view_of(query).is_plain

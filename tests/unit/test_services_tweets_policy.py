@@ -13,14 +13,19 @@ from system.services.tweets.policy import Draft
 from system.services.users import policy as users
 
 
-@pytest.mark.parametrize("text", ["a", "x" * 280, "日" * 280, "line\nline", "👩‍👩‍👧‍👦"])
-def test_a_text_of_1_to_280_code_points_is_a_tweet(text):
-    """Each code point counts as one."""
+@pytest.mark.parametrize("text", [
+    "a", "x" * 280, "日" * 140, "line\nline", "👩‍👩‍👧‍👦" * 140, f"{'x' * 256} https://zoo.org/{'a' * 500}"])
+def test_a_text_that_counts_1_to_280_is_a_tweet(text):
+    """As Twitter counts it: Chinese and Japanese 2, an emoji 2 in all, a URL 23."""
     assert policy.draft({"text": text}) == Draft(text)
 
 
 @pytest.mark.parametrize("body", [
-    {}, {"text": ""}, {"text": "  \n"}, {"text": "x" * 281}, {"text": 7}, {"text": None}, [], "text", None, {"text": "a\x00b"},
+    {}, {"text": ""}, {"text": "  \n"}, {"text": "\u200b\u2060 \u3164"},
+    {"text": "x" * 281}, {"text": 7}, {"text": None}, [], "text", None, {"text": "a\x00b"},
+    {"text": "日" * 141}, {"text": "👩‍👩‍👧‍👦" * 141}, {"text": "x" * 257 + " https://zoo.org"}, {"text": "a\ufffeb"},
+    {"text": "\ufeffa"},
+    {"text": f"https://zoo.org/{'a' * 10_000}"},
     {"text": "half \ud800"}, {"text": "a", "reply": 7}, {"text": "a", "reply": {"in_reply_to_tweet_id": 7}},
     {"text": "a", "reply": {"in_reply_to_tweet_id": "seven"}}, {"text": "a", "media": {}},
     {"text": "a", "media": {"media_ids": []}},

@@ -12,6 +12,7 @@ from system.kernel.scopes import ALL, SCOPES
 from system.services.gateway import policy as gateway
 from system.services.shared.signing import Keys, kid_of
 from system.services.users import grants
+from system.services.users.grants import FORM
 from system.services.users.handlers import Passwords
 from system.services.users.tokens import TokenService
 from tests.fakes.tokens import MemoryTokens
@@ -166,3 +167,40 @@ async def test_revoking_an_invalid_token_is_no_error_and_revokes_nothing(service
     await service.revoke(token)
 
     assert await service._store.revoked() == frozenset()
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])
+def test_parameters_may_be_a_json_object(kind):
+    """twitter-api-v2's refreshOAuth2Token and revokeOAuth2Token send one."""
+    body = b'{"grant_type": "refresh_token", "refresh_token": "abc", "client_id": "lab"}'
+
+    request = grants.token_request(grants.form_of(body, kind))
+
+    assert (request.grant_type, request.refresh_token) == ("refresh_token", "abc")
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"[]", b"{", b'{"grant_type": 1}', b'{"grant_type": ["password"]}', b"grant_type=password", b"1",
+])
+def test_a_json_body_that_is_no_object_of_strings_is_refused(body):
+    """invalid_request, as RFC 6749 names it."""
+    with pytest.raises(grants.Refused, match="no JSON object of strings") as refused:
+        grants.form_of(body, "application/json")
+
+    assert refused.value.error == "invalid_request"
+
+
+@pytest.mark.parametrize(("body", "kind", "username"), [
+    (b"grant_type=password&username=ann&password=x", FORM, "ann"), (b'{"username": "ann"}', "application/json", "ann"),
+    (b'{"username":"eve","a":"&username=ann&password=p&grant_type=password&"}', FORM, "ann"),
+    (b'{"username":"eve","a":"&username=ann&password=p&grant_type=password&"}', "application/json", "eve"),
+    (b"username=ann", "application/json", ""), (b'{"username": 7}', "application/json", ""), (b"[1]", "application/json", ""),
+])
+def test_the_limit_of_sign_ins_counts_the_user_that_signs_in(body, kind, username):
+    """One body, two readings: the gateway's limit and the service's sign-in must read it alike."""
+    assert gateway.username_in(body, kind.encode()) == username
+    try:
+        signed_in = grants.form_of(body, kind).get("username", "")
+    except grants.Refused:
+        signed_in = ""
+    assert signed_in == username

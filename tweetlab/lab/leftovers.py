@@ -69,8 +69,9 @@ async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
         more, less = len(stored.keys() - wanted.keys()), len(wanted.keys() - stored.keys())
         if stored != wanted or deleted:
             wrong.append(f"{name} has {more:,} extra tweets, lacks {less:,}, and {deleted:,} are deleted")
-    waiting = await adapters.tweets.outbox_rows()
-    return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
+    stored = adapters.tweets
+    extra = {"outbox": await stored.outbox_rows(), "replies": await stored.reply_rows(), "mentions": await stored.mention_rows()}
+    return wrong + [f"{table} has {rows:,} rows" for table, rows in extra.items() if rows]
 
 
 async def _records(lab: Session, seeded: Seeded) -> list[str]:

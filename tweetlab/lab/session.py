@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from system.platform import native
 from system.platform.blueprint import Blueprint
 from system.platform.install import packages
 from tweetlab import home
+from tweetlab.lab import reindex
 from tweetlab.terminal import Screen
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
 
     async def prepare(stores: dict[str, Any]) -> None:
         lab_settings = _settings(lab, stores, wanted)
-        await make_schema(lab_settings)
+        await make_schema(lab_settings, screen.say)
         if observe:
             await log_index.LogIndex(lab_settings.stores.elasticsearch_urls[0], lab_settings.namespace).prepare()
 
@@ -257,11 +258,15 @@ async def install_extras(screen: Screen, blueprint: str, observe: bool) -> None:
         await setup.servers(screen.say, extras)
 
 
-async def make_schema(lab_settings: settings.Settings) -> None:
-    """Create keyspace, tables, topics, index and bucket of the namespace if they do not exist. Idempotent."""
+async def make_schema(lab_settings: settings.Settings, say: Callable[[str], None]) -> None:
+    """Create keyspace, tables, topics, index and bucket of the namespace if they do not exist. Idempotent.
+
+    An index of another version is rebuilt; `say` shows it.
+    """
     stores = await bootstrap.open_ports(lab_settings, tuple(bootstrap.ADAPTERS))
     try:
         await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
+        await reindex.rebuild(stores.ports, say)
     finally:
         await stores.close()
 

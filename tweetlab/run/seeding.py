@@ -26,9 +26,8 @@ from system.kernel import ids
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.policies import AutoscaleKnobs
-from system.ports import User
+from system.ports import Document, User
 from system.services.relay import policy as relay_policy
-from system.services.search.handlers import document_of
 from tweetlab.lab import leftovers
 from tweetlab.lab.session import Session
 from tweetlab.run import warming
@@ -201,7 +200,7 @@ async def _reindex_likes(lab: Session, world: World, tweet_ids: set[int]) -> Non
     """Index the seeded tweets among `tweet_ids` again, with their seeded like counts and a newer version."""
     adapters: Any = lab.ports
     counts, version = world.likes.counts(), time.time_ns()
-    documents = [document_of(tweet, version, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past)
+    documents = [Document(tweet, version, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past)
                  if tweet.id in tweet_ids] if tweet_ids else []
     if documents:
         await adapters.index.bulk_load(documents)
@@ -275,5 +274,5 @@ async def _index(lab: Session, world: World) -> None:
     began = time.monotonic()
     adapters: Any = lab.ports
     counts = world.likes.counts()
-    await adapters.index.bulk_load(document_of(tweet, 1, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past))
+    await adapters.index.bulk_load(Document(tweet, 1, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past))
     lab.screen.say(f"Elasticsearch: {len(world.past):,} documents in {time.monotonic() - began:.1f} s")

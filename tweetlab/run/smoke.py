@@ -16,9 +16,10 @@ from typing import Any
 
 import aiohttp
 
+from scenarios.world import pictures
 from system.kernel.errors import CouldNotRun
 
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+PICTURE = pictures.draw(0, 0)
 VISIBLE_S = 10.0  # Elasticsearch refreshes each second, Kafka and workers add less; 10 s is well above both
 
 
@@ -151,17 +152,19 @@ class _Journey:
         assert (self.tweet in page) is present, f"{what} {'lacks' if present else 'still shows'} {self.tweet} after {VISIBLE_S} s"
 
     async def picture(self) -> None:
-        author, digest = self.apis["author"], hashlib.sha256(PICTURE).hexdigest()
-        body = {"media_type": "image/png", "total_bytes": len(PICTURE), "sha256": digest}
+        author, digest = self.apis["author"], hashlib.sha256(PICTURE.data).hexdigest()
+        body = {"media_type": PICTURE.media_type, "total_bytes": len(PICTURE.data), "sha256": digest}
         made = (await author.call("POST", "/2/media/upload/initialize", json=body))["data"]
-        async with self.session.put(made["upload_url"], data=PICTURE, headers=made["upload_headers"]) as reply:
+        async with self.session.put(made["upload_url"], data=PICTURE.data, headers=made["upload_headers"]) as reply:
             assert reply.status == 200, f"the signed PUT answered {reply.status}: {(await reply.text())[:200]}"
         await author.call("POST", f"/2/media/upload/{made['id']}/finalize")
         url = (await author.call("GET", f"/2/media/{made['id']}"))["data"]["url"]
         for wanted in ("MISS", "HIT"):
             async with self.session.get(url) as reply:
                 content, cache = await reply.read(), reply.headers.get("x-cache")
-            assert content == PICTURE, f"the edge answered {reply.status} with other bytes: {content[:80]!r}"
+            same = pictures.look(content) == pictures.look(PICTURE.data)
+            assert same, f"the edge answered {reply.status} with another picture: {content[:80]!r}"
+            assert not pictures.canaries_in(content), "the edge returned a picture with its metadata"
             assert cache == wanted, f"the edge's x-cache is {cache}; it must be {wanted}"
         await author.call("DELETE", f"/2/media/{made['id']}")
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote_plus
 
@@ -140,6 +140,18 @@ class Call:
             raise WrongInput(f"In the body, {problem}") from None
         except ValueError:
             raise WrongInput(f"The body is not JSON: {data[:60]!r}. Send UTF-8 JSON.") from None
+
+
+def only(body: Mapping[str, Any], names: Sequence[str], prefix: str = "") -> None:
+    """Check that a JSON object has no other fields than these, null ones excepted.
+
+    `prefix`: path of the object in the body, with a dot. Raises WrongInput: a field that is ignored would make
+    its sender believe that it has an effect.
+    """
+    unknown = sorted(str(name) for name, value in body.items() if name not in names and value is not None)
+    if unknown:
+        raise WrongInput(f"The body has `{prefix}{unknown[0][:60]}`, which is not supported; it may have "
+                         f"{', '.join(prefix + name for name in names)}. Leave the field out.")
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -89,6 +89,8 @@ NGINX = Debian("nginx", "nginx", "nginx-light")
 NGINX_PURGE = Debian("nginx-purge", "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so", "libnginx-mod-http-cache-purge")
 NGINX_JS = Debian("nginx-js", "/usr/lib/nginx/modules/ngx_http_js_module.so", "libnginx-mod-http-js")
 
+EXIFTOOL = Debian("exiftool", "exiftool", "libimage-exiftool-perl")  # strips pictures; run by the media service
+
 PROMETHEUS = Debian("prometheus", "prometheus", "prometheus")
 ALERTMANAGER = Debian("alertmanager", "prometheus-alertmanager", "prometheus-alertmanager")
 JAEGER = Go("jaeger", "1.65.0", "github.com/jaegertracing/jaeger/cmd/all-in-one", "v1.65.0", tool=True)
@@ -96,7 +98,7 @@ RSYSLOG = Debian("rsyslog", "rsyslogd", "rsyslog")
 RSYSLOG_ELASTICSEARCH = Debian("rsyslog-elasticsearch", "/usr/lib/*/rsyslog/omelasticsearch.so", "rsyslog-elasticsearch")
 
 PACKAGES: tuple[Package, ...] = (
-    REDIS, SENTINEL, POSTGRES, HAPROXY, NGINX, NGINX_PURGE, NGINX_JS, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO,
+    REDIS, SENTINEL, POSTGRES, HAPROXY, NGINX, NGINX_PURGE, NGINX_JS, EXIFTOOL, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO,
 )  # fmt: skip
 OBSERVABILITY: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
 """Needed only with --observe; fetched at its first use."""

@@ -6,7 +6,8 @@ lists match. Every effect is idempotent, and the topics may be processed in any 
 | event | effect |
 |---|---|
 | new_tweet | tweet added to the author's own lists, then (push) to every live home timeline of a follower |
-| tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists |
+| | then the tweet is noted for the tweet that it replies to, and for each user that it mentions |
+| tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists and counts |
 | new_follow, edge exists | followee added to `g:`, follower to `f:`, *then* the followee's tweets to `h:` |
 | new_follow, edge does not exist | `h:` and `g:` of the follower and `f:` of the followee are deleted |
 
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from system.kernel import checkpoints, clock
 from system.kernel.events import Event, Tweet, tweet_of
 from system.kernel.policies import Policies
+from system.kernel.text import entities
 from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
 from system.services.fanout import policy
 from system.services.fanout.audience import Audience
 from system.services.shared.list_rebuild import CachedLists
+from system.services.shared.read_through import Usernames
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Fanout:
     def __init__(self, ports: Ports, lists: CachedLists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
         self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
         self._lists, self._audience, self._policies, self._clock = lists, audience, policies, time_
+        self._usernames = Usernames(ports.users, ports.hot)
 
     # ---- new_tweet -----------------------------------------------------------------------------------
 
@@ -59,9 +63,21 @@ class Fanout:
         # list.
         await self._cache.add_own(entry)
         await checkpoints.reached("fanout.after_own", tweet_id=tweet.id)
-        if await self._path(tweet) == policy.PULL:
-            return await self._unless_deleted(entry, Done(True, policy.PULL))
-        return await self._unless_deleted(entry, await self._push(entry))
+        done = Done(True, policy.PULL) if await self._path(tweet) == policy.PULL else await self._push(entry)
+        done = await self._unless_deleted(entry, done)
+        if tweet.in_reply_to is not None:  # after the delivery, which must not wait for it
+            await self._store.note_reply(tweet.in_reply_to, tweet.id, deleted=not done.applied)
+        if done.applied:
+            await self._note_mentions(tweet)
+        return done
+
+    async def _note_mentions(self, tweet: Tweet) -> None:
+        """Note the tweet for the users that it mentions; after the delivery, which must not wait for it."""
+        names = entities.mentioned(entities.of(tweet))
+        if names:
+            user_ids = await self._usernames.ids_of(names)
+            await checkpoints.reached("fanout.before_mentions", tweet_id=tweet.id)
+            await self._store.mention(tweet, sorted(user_ids.values()))
 
     async def _is_live(self, tweet: Tweet) -> bool:
         cached = await self._hot.get([tweet.id])
@@ -136,7 +152,11 @@ class Fanout:
         entry = Entry(int(event.payload["id"]), int(event.payload["author_id"]))
         await self._hot.mark_deleted(entry.id)
         await checkpoints.reached("fanout.after_marker", tweet_id=entry.id)
-        return Done(True, "remove", await self._remove(entry))
+        done = Done(True, "remove", await self._remove(entry))
+        tweet = (await self._store.get([entry.id])).get(entry.id)
+        if tweet is not None and tweet.in_reply_to is not None:
+            await self._store.note_reply(tweet.in_reply_to, tweet.id, deleted=True)
+        return done
 
     async def _remove(self, entry: Entry) -> int:
         await self._cache.remove_tweet(entry, [entry.author_id])

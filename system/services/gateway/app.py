@@ -27,6 +27,7 @@ from system.services.gateway.access_log import AccessLog
 from system.services.gateway.fast_path import Application, FastPath
 from system.services.gateway.handlers import Edge, Forward
 from system.services.gateway.openapi import document as describe
+from system.services.gateway.parameters import Parameters
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Upstream
 from system.services.gateway.web import pages
@@ -70,7 +71,8 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=lifespan)
     openapi = describe.document(policy.ROUTES)
     app.openapi = lambda: openapi  # type: ignore[method-assign]
-    routes: dict[policy.Route, Application] = {route: Forward(edge, route) for route in policy.ROUTES}
+    routes: dict[policy.Route, Application] = {
+        route: Forward(edge, route, Parameters(describe.OPERATIONS[route.name])) for route in policy.ROUTES}
     for route, forward in routes.items():
         _add(app, forward, route)
     app.add_api_route("/health", _health(edge), methods=["GET"], include_in_schema=False)

@@ -20,6 +20,7 @@ from system.ports import Ports
 from system.services.gateway import policy, responses
 from system.services.gateway.access_log import AccessLog
 from system.services.gateway.limiter import Limiter
+from system.services.gateway.parameters import Parameters
 from system.services.gateway.revocations import Revocations
 from system.services.gateway.tokens import Caller, Tokens
 from system.services.gateway.upstream import Reply, Upstream
@@ -131,8 +132,8 @@ class RequestContext:
 class Forward:
     """The ASGI application of one route."""
 
-    def __init__(self, edge: Edge, route: policy.Route) -> None:
-        self._edge, self._route = edge, route
+    def __init__(self, edge: Edge, route: policy.Route, parameters: Parameters) -> None:
+        self._edge, self._route, self._parameters = edge, route, parameters
         self._upstream = edge.upstreams[route.service]
         self._label = f"{route.method} {route.path}"
         self._waited = metrics.observer("tweetlab_queue_wait_seconds")
@@ -190,8 +191,11 @@ class Forward:
                 if name in received:
                     headers[name.decode()] = received[name].decode("latin-1")
             if route.name == "token":
-                await self._limit(ctx, policy.login_quotas(policy.username_in(body), edge.policies.limits))
+                username = policy.username_in(body, received.get(b"content-type", b""))
+                await self._limit(ctx, policy.login_quotas(username, edge.policies.limits))
         query = ctx.scope["query_string"]
+        if query:
+            self._parameters.check(query)
         path = ctx.scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
         return await self._upstream.send(route.method, path, headers, body, deadline_s)
 

@@ -4,7 +4,8 @@ Pure: reads no clock, no socket.
 
 Order of the checks: load shedding by requests in flight and by queueing time (503), the token (401) and its
 revocation (401, or 503 if revocations are unknown), its scope (403), the caller's rate limits (429), the size
-of the body (413); then the request is forwarded. A request that is refused here was certainly not executed.
+of the body (413), the names of its query parameters (400); then the request is forwarded. A request that is
+refused here was certainly not executed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from system.kernel import numbers
 from system.kernel.policies import LimitKnobs, ShedKnobs
 from system.kernel.resilience.rate_window import Quota
 
-MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
+MAX_BODY_BYTES = 64 * 1024   # a tweet has at most 10,000 code points, 40 KB; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024
 MIN_DEADLINE_MS = 1
 MAX_WAITED_S = 60.0         # a longer wait since arrival indicates a wrong clock, and counts as 0
@@ -54,6 +56,7 @@ class Route:
 
 
 ROUTES: tuple[Route, ...] = (
+    Route("counts", "GET", "/2/tweets/counts/recent", "search", "tweet.read", "search"),
     Route("delete", "DELETE", "/2/tweets/{id}", "tweets", "tweet.write"),
     Route("follow", "POST", "/2/users/{id}/following", "users", "follows.write"),
     Route("follow_approve", "POST", "/2/users/{id}/follow_requests/{requester}", "users", "follows.write"),
@@ -72,6 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("media_delete", "DELETE", "/2/media/{id}", "media", "media.write"),
     Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media", "media.write"),
     Route("media_initialize", "POST", "/2/media/upload/initialize", "media", "media.write"),
+    Route("mentions", "GET", "/2/users/{id}/mentions", "tweets", "tweet.read"),
     Route("post", "POST", "/2/tweets", "tweets", "tweet.write"),
     Route("profile", "GET", "/2/users/{id}", "users", "users.read"),
     Route("revoke", "POST", "/2/oauth2/revoke", "users", "", "token"),
@@ -83,6 +87,7 @@ ROUTES: tuple[Route, ...] = (
     Route("unlike", "DELETE", "/2/users/{id}/likes/{tweet_id}", "likes", "like.write"),
     Route("unfollow", "DELETE", "/2/users/{id}/following/{target}", "users", "follows.write"),
     Route("user_tweets", "GET", "/2/users/{id}/tweets", "tweets", "tweet.read"),
+    Route("usernames", "GET", "/2/users/by", "users", "users.read"),
     Route("username", "GET", "/2/users/by/username/{name}", "users", "users.read"),
     Route("users", "GET", "/2/users", "users", "users.read"),
 )
@@ -140,10 +145,18 @@ def quotas(route: Route, caller: str, knobs: LimitKnobs) -> list[Quota]:
     return limits
 
 
-def username_in(form: bytes) -> str:
-    """Return the username in the form of a token request, "" if there is none."""
+def username_in(body: bytes, content_type: bytes) -> str:
+    """Return the username in a token request, "" if there is none.
+
+    The content type alone decides how the body is read, as in the users service: read in another way, a body
+    could name one user to the limit and another one to the sign-in.
+    """
     try:
-        return parse_qs(form.decode("latin-1"), max_num_fields=MAX_FIELDS).get("username", [""])[-1]
+        if content_type.partition(b";")[0].strip().lower() == b"application/json":
+            fields = numbers.parse_json(body)
+            username = fields.get("username") if isinstance(fields, dict) else ""
+            return username if isinstance(username, str) else ""
+        return parse_qs(body.decode("latin-1"), max_num_fields=MAX_FIELDS).get("username", [""])[-1]
     except ValueError:
         return ""
 

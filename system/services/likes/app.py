@@ -13,6 +13,7 @@ from system.ports import Ports
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.bodies import view_of
 from system.services.shared.reads import Reads
 from system.services.shared.sealed_cursors import Seal
 
@@ -25,7 +26,7 @@ class Routes:
 
     def __init__(self, service: LikeService, seal: Seal, reads: Reads) -> None:
         self._service, self._seal = service, seal
-        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
+        self._profiles, self._bodies, self._counts = reads.profiles, reads.bodies, reads.tweet_counts
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -52,30 +53,25 @@ class Routes:
     async def liking_users(self, call: Call) -> Answer:
         """`GET /2/tweets/{id}/liking_users`"""
         query = call.query()
+        shapes.user_expansions_of(query)
         cursor, fields = paging.cursor(query, paging.LOWEST), shapes.user_fields_of(query)
         request = policy.page_request(query, cursor.bound)
         page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), request, call.spent)
         token = None if page.next_after is None else cursor.next(page.next_after)
-        return Answer(shapes.user_page(page.users, token, fields, cursor.previous()))
+        counts = await self._counts.of([user.id for user in page.users], fields)
+        return Answer(shapes.user_page(page.users, token, fields, cursor.previous(), counts))
 
     async def liked_tweets(self, call: Call) -> Answer:
         """`GET /2/users/{id}/liked_tweets`"""
         query, user_id = call.query(), ids.parse(call.params["id"])
-        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        cursor = self._unseal(query, user_id)
+        view, cursor = view_of(query), self._unseal(query, user_id)
         request = policy.page_request(query, cursor.bound)
         page = await self._service.liked_tweets(call.user_id, user_id, request, call.spent)
         if not page.tweets:
             await self._profiles.require(user_id)
-        metrics = await self._metrics.of(page.tweets, fields)
-        users = None
-        if with_authors:
-            users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
-        data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
         token = None if page.next_before is None else cursor.next(page.next_before)
-        body = shapes.page(data, self._sealed(token, user_id), users, self._sealed(cursor.previous(), user_id))
-        await self._media.include(body, query, page.tweets)
-        return Answer(body)
+        return Answer(await self._bodies.page(call.user_id, view, page.tweets, call.spent, self._sealed(token, user_id),
+                                              self._sealed(cursor.previous(), user_id)))
 
     # A page of liked tweets may end at one that the caller must not see: its cursors are sealed.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from system.kernel import ids
 from system.kernel.errors import WrongInput
+from system.kernel.http.asgi import only
 
 MAX_KEY = 128          # characters of an Idempotency-Key
 DEFAULT_RESULTS = 100  # Twitter's API v2, for liking users and for liked tweets
@@ -38,6 +39,7 @@ def tweet_of(body: Any) -> int:
     value = body.get("tweet_id") if isinstance(body, dict) else None
     if not isinstance(value, str):
         raise WrongInput(f"`tweet_id` is {str(value)[:40]!r}; it must be a decimal string.")
+    only(body, ("tweet_id",))
     return ids.parse(value, "tweet_id")
 
 

@@ -13,6 +13,7 @@ from system.ports import Medium, Ports, Record
 from system.services.media import policy
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, count_edge
+from system.services.media.stripping import ExifTool, require
 from system.services.shared import consumer_loop, hosting
 from system.services.shared.reads import Reads
 
@@ -60,14 +61,16 @@ class Routes:
 
 
 def _shape(medium: Medium) -> dict[str, object]:
-    return {"id": medium.id, "media_key": medium.id, "type": "photo", "size": medium.size, "media_type": medium.content_type,
-            "sha256": medium.sha256}
+    # Size and digest of what readers download; rows of older labs state only the declared size.
+    return {"id": medium.id, "media_key": medium.id, "type": "photo", "size": medium.served_size or medium.size,
+            "media_type": medium.content_type, "sha256": medium.sha256}
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`."""
     knobs = settings.policies.media
-    media = Media(ports, Reads(ports, settings.policies).visibility, knobs.link_s)
+    stripper = ExifTool()
+    media = Media(ports, Reads(ports, settings.policies).visibility, knobs.link_s, stripper)
     collector = Collector(ports, media, knobs, settings.instance)
 
     async def deleted(records: list[Record]) -> None:
@@ -78,8 +81,11 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     async def count_lookups() -> None:
         await count_edge(settings.listen_host, settings.listen_port)
 
+    async def check() -> None:
+        require()
+
     loops = (deletes.run, collector.run, *((count_lookups,) if settings.edge_secret else ()))
-    return hosting.Service(Routes(media).rows(), loops=loops)
+    return hosting.Service(Routes(media).rows(), start=check, stop=stripper.close, loops=loops)
 
 
 if __name__ == "__main__":

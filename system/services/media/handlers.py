@@ -1,25 +1,38 @@
-"""Uploads: a signed URL to PUT to, a check of the stored bytes, a signed link to read.
+"""Uploads: a signed URL to PUT to, a check of the stored bytes, a copy without metadata, a signed link to read.
 
-The service never handles the bytes. The signature of the upload URL (see `BlobStore.signed_put`) binds what
-may be put: these bytes, once. So finalize needs no copy: the bytes it checked stay as they are, however long
-the URL is still valid.
+The signature of the upload URL (see `BlobStore.signed_put`) binds what may be put: these bytes, once. Finalize
+reads them, checks them against the declaration, removes the metadata and stores the result under a second key,
+which no client can write. The order of its steps makes each crash harmless:
+
+1. the served object is stored; nobody gets a link to it yet
+2. the row is switched: from now on it is served
+3. the uploaded bytes are replaced by an empty object, so that the upload URL cannot be used again
+
+A repeat does all steps again, with the same result. If nobody repeats a finalize that died between 2 and 3, the
+orphan collector removes the uploaded bytes when their URL has expired.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from system.kernel import cdn_links, checkpoints
-from system.kernel.errors import Conflict, Forbidden, LabError, NotFound, WrongInput
+from system.kernel.errors import Conflict, Forbidden, LabError, NotFound, Overloaded, WrongInput
 from system.kernel.telemetry import metrics
-from system.ports import Blob, BlobStore, MediaEdge, MediaState, MediaStore, Medium, Ports, SignedPut
+from system.ports import BlobStore, MediaEdge, MediaState, MediaStore, Medium, Ports, SignedPut
 from system.services.media import policy
+from system.services.media.stripping import Stripper
 from system.services.shared.visibility import Visibility
+
+IN_MEMORY = 4   # pictures that one process holds at a time: the uploaded and the served bytes of each, 10 MiB at most
+WAITING = 64    # finalizes that wait for that; more are refused
 
 _log = logging.getLogger("tweetlab")
 
@@ -36,11 +49,12 @@ class Upload:
 class Media:
     """Media over the ports. `link_s`: seconds for which a link to read is valid."""
 
-    def __init__(self, ports: Ports, visibility: Visibility, link_s: int) -> None:
+    def __init__(self, ports: Ports, visibility: Visibility, link_s: int, stripper: Stripper) -> None:
         self._media: MediaStore = ports.media
         self._blobs: BlobStore = ports.blobs
         self._edge: MediaEdge = ports.edge
-        self._visibility = visibility
+        self._visibility, self._stripper = visibility, stripper
+        self._memory, self._waiting = asyncio.Semaphore(IN_MEMORY), 0
         self.link_s = link_s
 
     async def initialize(self, owner_id: int, wanted: policy.Wanted, key: str) -> Upload:
@@ -56,15 +70,15 @@ class Media:
             raise _key_conflict(key, "another picture")
         if stored.state is MediaState.CONDEMNED:
             raise _key_conflict(key, "a picture that was dropped")
-        put = self._blobs.signed_put(cdn_links.object_key(requested.id), wanted.content_type, wanted.size, wanted.sha256,
+        put = self._blobs.signed_put(cdn_links.upload_key(requested.id), wanted.content_type, wanted.size, wanted.sha256,
                                      policy.PUT_LIFE_S)
         _count_step("initialised")
         return Upload(requested.id, put, policy.PUT_LIFE_S)
 
     async def finalize(self, caller: int, media_id: str) -> Medium:
-        """Check the stored bytes and make the medium usable.
+        """Check the uploaded bytes, store them without metadata and make the medium usable.
 
-        Safe to repeat. Raises Forbidden, NotFound, WrongInput.
+        Safe to repeat. Raises Forbidden, NotFound, WrongInput, Overloaded.
         """
         if policy.owner_of(media_id) != caller:
             raise Forbidden(f"Media {media_id} belongs to another user.")
@@ -72,38 +86,95 @@ class Media:
         if medium is None or medium.state is MediaState.CONDEMNED:
             raise policy.unknown(media_id)
         if medium.state is not MediaState.INITIALISED:
-            return await self._finalised(medium, medium.sha256)
-        # In sequence, not concurrently: a PUT in between would be invisible to one read and complete in the
-        # other.
-        blob = await self._blobs.head(_key(medium))
-        if blob is None:
-            raise NotFound(f"No bytes were uploaded for media {media_id}; PUT them to the URL of initialize first.")
-        await checkpoints.reached("media.after_head", media_id=media_id)
-        start = await self._blobs.start(_key(medium), policy.START_BYTES)
-        sha256 = await self._digest(medium, blob)
-        actual = policy.Wanted(blob.content_type, blob.size, sha256)
-        if wrong := policy.mismatch(_declared(medium), actual, start):
-            # The stored bytes cannot change any more: a retry cannot succeed.
-            await self._media.condemn([media_id], MediaState.INITIALISED)
-            _count_step("refused")
-            raise WrongInput(f"{wrong} The upload was dropped; initialize a new one.")
+            await self._empty_original(medium)
+            return medium
+        async with self._place():
+            try:
+                data = await self._stripper.strip(await self._uploaded(medium))
+            except (NotFound, WrongInput) as problem:
+                return await self._refused(medium, problem)
+            await checkpoints.reached("media.after_strip", media_id=media_id)
+            await self._blobs.put(_key(medium), data, medium.content_type)
+            sha256 = await asyncio.to_thread(_sha256, data)
         await checkpoints.reached("media.before_finalise", media_id=media_id)
-        return await self._finalised(medium, sha256)
-
-    async def _finalised(self, medium: Medium, sha256: str) -> Medium:
-        done = await self._media.finalise(medium.id, sha256)
-        if done is None:
-            raise policy.unknown(medium.id)  # removed as an orphan in the meantime
-        if medium.state is MediaState.INITIALISED:
-            _count_step("finalised")
+        done = await self._media.finalise(medium.id, sha256, len(data), policy.ORIGINAL_S)
+        if done is None:  # condemned as an orphan in the meantime
+            await self._blobs.remove(_key(medium))
+            raise policy.unknown(media_id)
+        await checkpoints.reached("media.after_finalise", media_id=media_id)
+        await self._empty_original(done)
+        _count_step("finalised")
         return done
 
-    async def _digest(self, medium: Medium, blob: Blob) -> str:
-        """Return the SHA-256 of the stored bytes: verified by storage during the upload, else computed here."""
-        if blob.sha256 or blob.size != medium.size:
-            return blob.sha256
-        data = await self._blobs.get(_key(medium))
-        return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Limit how many pictures this process holds in memory. Raises Overloaded if too many requests wait."""
+        if self._waiting >= WAITING:
+            raise Overloaded(f"{WAITING} pictures wait to be processed; retry in a second.", retry_after_s=1.0)
+        self._waiting += 1
+        try:
+            await self._memory.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._memory.release()
+
+    async def _uploaded(self, medium: Medium) -> bytes:
+        """Return the uploaded bytes.
+
+        Raises NotFound if there are none, WrongInput if they are not what initialize declared.
+        """
+        key = cdn_links.upload_key(medium.id)
+        # In sequence, not concurrently: a PUT in between would be invisible to one read and complete in the
+        # other.
+        blob = await self._blobs.head(key)
+        if blob is None:
+            raise NotFound(f"No bytes were uploaded for media {medium.id}; PUT them to the URL of initialize first.")
+        await checkpoints.reached("media.after_head", media_id=medium.id)
+        data = await self._blobs.get(key) if blob.size <= policy.MAX_BYTES else b""
+        sha256 = await asyncio.to_thread(_sha256, data)
+        actual = policy.Wanted(blob.content_type, len(data), sha256)
+        if wrong := policy.mismatch(_declared(medium), actual, data[:policy.START_BYTES]):
+            raise WrongInput(wrong)
+        return data
+
+    async def _refused(self, medium: Medium, problem: NotFound | WrongInput) -> Medium:
+        """Drop an upload that failed a check, or return the medium if a concurrent finalize passed it.
+
+        The stored bytes cannot change any more, so no retry can succeed. Raises the problem.
+        """
+        if isinstance(problem, WrongInput) and await self._media.condemn([medium.id], MediaState.INITIALISED):
+            _count_step("refused")
+            raise type(problem)(f"{problem.detail} The upload was dropped; initialize a new one.")
+        current = (await self._media.get([medium.id])).get(medium.id)
+        if current is None or current.state not in (MediaState.FINALISED, MediaState.ATTACHED):
+            raise problem
+        return current
+
+    async def _empty_original(self, medium: Medium) -> None:
+        """Replace the uploaded bytes of a finalised medium by an empty object. Safe to repeat.
+
+        Storage then still refuses a second PUT to the upload URL. On a failure the orphan collector removes
+        the bytes later.
+        """
+        if medium.original_sweeps:
+            return
+        try:
+            await self._blobs.put(cdn_links.upload_key(medium.id), b"", medium.content_type)
+        except LabError as problem:
+            _log.warning("the uploaded bytes of media %s are not removed yet: %s", medium.id, problem)
+
+    async def remove_original(self, medium: Medium) -> bool:
+        """Remove the uploaded bytes of a finalised medium; return whether that succeeded."""
+        try:
+            await self._blobs.remove(cdn_links.upload_key(medium.id))
+            await self._media.original_swept(medium, policy.original_again_s(medium.original_sweeps))
+        except LabError as problem:
+            _log.warning("the uploaded bytes of media %s are not removed yet: %s", medium.id, problem)
+            return False
+        return True
 
     async def show(self, viewer_id: int, media_id: str) -> tuple[Medium, str]:
         """Return a medium and a link to read it. Raises NotFound if the viewer may not read it."""
@@ -136,13 +207,18 @@ class Media:
         fetches nothing.
         """
         try:
-            await self._blobs.remove(_key(medium))
+            for key in (cdn_links.upload_key(medium.id), _key(medium)):
+                await self._blobs.remove(key)
             await self._edge.purge(_key(medium))
             await self._media.swept(medium, policy.again_s(self.link_s, medium.sweeps))
         except LabError as problem:
             _log.warning("media %s is not removed yet: %s", medium.id, problem)
             return False
         return True
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _key(medium: Medium) -> str:

@@ -47,7 +47,10 @@ class Collector:
                 _log.warning("the sweep of media is delayed: %s", problem)
 
     async def sweep(self) -> int:
-        """Condemn orphans and remove media that are due; return how many were due. Safe to repeat."""
+        """Condemn orphans and remove media that are due; return how many were due. Safe to repeat.
+
+        Uploaded bytes of finalised media are removed too, once their URLs have expired.
+        """
         knobs = self._knobs
         for _ in range(ROUNDS):
             orphans = await self._store.condemn_orphans(knobs.unfinished_s, knobs.unattached_s, AT_ONCE)
@@ -57,7 +60,15 @@ class Collector:
         for _ in range(ROUNDS):
             if await self._check_attached(knobs.unfinished_s) < AT_ONCE:
                 break
+        await self._remove_originals()
         return await self._remove_due()
+
+    async def _remove_originals(self) -> None:
+        for _ in range(ROUNDS):
+            due = await self._store.originals_due(AT_ONCE)
+            done = [await self._media.remove_original(medium) for medium in due]
+            if len(due) < AT_ONCE or not all(done):
+                break
 
     async def _remove_due(self) -> int:
         """Remove due media; return how many there were.

@@ -1,27 +1,31 @@
 """What may be uploaded, who may read it, and when it is removed. Pure: reads no clock, no store.
 
-A media id is `<owner>_<number>`, and its bytes are stored under `media/<owner>/<number>`: the key needs no
-look-up. A picture goes through these states, only forward:
+A media id is `<owner>_<number>`. Its bytes are uploaded to `uploads/<owner>/<number>` and served, without
+metadata, from `media/<owner>/<number>`: the keys need no look-up. A picture goes through these states, only
+forward:
 
-| state | bytes | who gets a link |
-|---|---|---|
-| initialised | none, or unchecked | nobody |
-| finalised | checked: size, type, first bytes, digest | the owner |
-| attached to a tweet | the same, forever | users that may read the author's tweets |
-| condemned | removed, three times | nobody |
+| state | uploaded bytes | served object | who gets a link |
+|---|---|---|---|
+| initialised | none, or unchecked | none, or not yet valid | nobody |
+| finalised | emptied | checked bytes without metadata | the owner |
+| attached to a tweet | emptied, later removed | the same, forever | users that may read the author's tweets |
+| condemned | removed, three times | removed, three times | nobody |
 
 One removal is not enough because an upload URL outlives its medium: while it is valid, its holder can put the
-bytes again, and a PUT that started under it may take long.
+bytes again, and a PUT that started under it may take long. The empty object that replaces the uploaded bytes
+makes storage refuse such a PUT while the URL is valid.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from system.kernel.errors import NotFound, TooLarge, WrongInput
+from system.kernel.http.asgi import only
 
 MAX_BYTES = 5 * 1024 * 1024  # Twitter's limit for pictures
 STARTS = {  # type -> pattern of the first bytes; a dot is any byte
@@ -31,9 +35,14 @@ STARTS = {  # type -> pattern of the first bytes; a dot is any byte
     "image/webp": rb"RIFF....WEBP",
 }
 TYPES = tuple(STARTS)
+CATEGORIES = ("tweet_image", "tweet_gif")  # Twitter's, of pictures in tweets: here all are processed alike
 START_BYTES = 16
+# Limits of what a reader has to decode. A still picture: Pillow warns of a decompression bomb above 89 million
+# pixels. An animation: Twitter's limit for GIFs, all frames together.
+MAX_PIXELS, MAX_ANIMATION_PIXELS = 89_000_000, 300_000_000
 PUT_LIFE_S = 900    # seconds a signed upload URL is valid
 LATE_S = 60.0       # a PUT that started in time normally ends within this time afterwards
+ORIGINAL_S = PUT_LIFE_S + LATE_S  # from finalize until the emptied upload is removed
 LONGEST_PUT_S = 86_400.0  # and within this time at most: 5 MiB at 60 bytes a second
 MAX_KEY = 128       # characters of an Idempotency-Key
 HITS = {"HIT": "hit", "REVALIDATED": "hit", "STALE": "stale", "UPDATING": "stale"}
@@ -52,6 +61,10 @@ def wanted(body: Any) -> Wanted:
     """Return the upload that a JSON body declares. Raises WrongInput or TooLarge."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `media_type` and `total_bytes`.")
+    only(body, ("media_type", "total_bytes", "sha256", "media_category"))
+    category = body.get("media_category")
+    if category is not None and category not in CATEGORIES:
+        raise WrongInput(f"`media_category` is {str(category)[:40]!r}; it must be {' or '.join(CATEGORIES)}, or left out.")
     size = body.get("total_bytes")
     if isinstance(size, float) and size.is_integer():  # JSON has one number type: 8.0 is 8
         size = int(size)
@@ -97,6 +110,29 @@ def mismatch(declared: Wanted, stored: Wanted, start: bytes) -> str:
     return ""
 
 
+def check_pixels(described: Mapping[str, object]) -> None:
+    """Check the size of a picture in pixels.
+
+    `described`: ExifTool's `ImageWidth` and `ImageHeight`, and `FrameCount` or `AnimationFrames` of an
+    animation. Raises WrongInput if there is no size, TooLarge above the limit.
+    """
+    width, height = (described.get(name) for name in ("ImageWidth", "ImageHeight"))
+    if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
+        raise unreadable(str(described.get("Error", "it states no size")))
+    frames = next((count for name in ("FrameCount", "AnimationFrames") if isinstance(count := described.get(name), int)), 1)
+    if width * height > MAX_PIXELS:
+        raise TooLarge(f"The picture has {width} x {height} pixels; the limit is {MAX_PIXELS} in all. Send a smaller one.")
+    if width * height * frames > MAX_ANIMATION_PIXELS:
+        raise TooLarge(f"The animation has {frames} frames of {width} x {height} pixels; the limit is {MAX_ANIMATION_PIXELS} "
+                       "pixels in all frames. Send a smaller one.")
+
+
+def unreadable(problem: str) -> WrongInput:
+    """Return the error for bytes that are no complete picture. `problem`: as ExifTool reports it."""
+    reason = problem.partition("\n")[0].removeprefix("Error: ").partition(" - /proc")[0].strip()
+    return WrongInput(f"The bytes are no readable picture ({reason[:80] or 'unknown format'}).")
+
+
 def check_key(key: str) -> str:
     """Return the Idempotency-Key if it is valid. Raises WrongInput."""
     if len(key) > MAX_KEY or not key.isprintable():
@@ -136,6 +172,15 @@ def is_shown(state: str, is_owner: bool) -> bool:
     By its owner once finalised, by others once attached to a tweet.
     """
     return state == "attached" or (is_owner and state == "finalised")
+
+
+def original_again_s(sweeps: int) -> float | None:
+    """Return the seconds until the uploaded bytes of a finalised medium are removed again, None for never.
+
+    `sweeps`: earlier removals. At the first no upload URL is valid any more; at the second no PUT that started
+    under one can still be running.
+    """
+    return LONGEST_PUT_S if sweeps == 0 else None
 
 
 def again_s(link_s: float, sweeps: int) -> float | None:

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from system.kernel import checkpoints
-from system.kernel.errors import StoreUnavailable
+from system.kernel.errors import Forbidden, StoreUnavailable
 from system.kernel.events import Event, Tweet
 from system.kernel.http.asgi import Spent
 from system.kernel.policies import SearchKnobs
-from system.kernel.search_query import Author, From, Query, Rank, Term
+from system.kernel.search_query import AnyOf, Author, From, Query, Rank, Recipient, Term, To, terms_of
 from system.kernel.telemetry import metrics
-from system.ports import MAX_HIDDEN, Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
+from system.ports import MAX_HIDDEN, Ask, Document, Hit, Indexed, Ports, SearchIndex
 from system.services.search import policy
 from system.services.search.cursors import Cursor
-from system.services.shared.change_feed import ChangeFeed
-from system.services.shared.read_through import Tweets
+from system.services.shared.read_through import Tweets, Usernames
 from system.services.shared.visibility import Visibility
 
 ROUNDS = 8               # maximum requests to the index for one page, if the caller may not see many of the hits
 AT_ONCE = 101            # hits per request: the largest page, and one more to know whether another page follows
 BREADTH_TTL_S = 30.0     # how long the lower end of the newest `band` matches of a query is cached
-MAX_KEPT = 2_000         # queries, and usernames, that a process caches
+MAX_KEPT = 2_000         # queries that a process caches
 SWEEP_AT_ONCE = 500      # documents removed per bulk request
-
-
-def document_of(tweet: Tweet, version: int, likes: int = 0) -> Document:
-    """Return the document of a tweet. A deleted tweet has a document too, which no query matches."""
-    return Document(tweet, version, () if tweet.deleted else policy.hashtags(tweet.text), likes)
 
 
 def tweet_id_of(event: Event) -> int:
@@ -54,13 +48,21 @@ class Indexer:
         started_ns = self._wall_ns()
         tweets = await self._ports.tweets.get(tweet_ids)
         likes = await self._ports.likes.counts(list(tweets)) if tweets else {}
+        recipients = await self._recipients(tweets.values())
         ended_ns = self._wall_ns()
         await checkpoints.reached("index.after_read", ids=tuple(tweets))
         if not tweets:
             return Indexed()
         versions = {deleted: policy.version(deleted, started_ns, ended_ns) for deleted in (False, True)}
         return await self._ports.index.index(
-            [document_of(tweet, versions[tweet.deleted], likes[tweet.id].count) for tweet in tweets.values()])
+            [Document(tweet, versions[tweet.deleted], likes[tweet.id].count, recipients.get(tweet.in_reply_to or 0))
+             for tweet in tweets.values()])
+
+    async def _recipients(self, tweets: Iterable[Tweet]) -> dict[int, int]:
+        """Return tweet -> author of the tweets that these reply to."""
+        parents = {tweet.in_reply_to for tweet in tweets if tweet.in_reply_to is not None and not tweet.deleted}
+        found = await self._ports.tweets.get(sorted(parents)) if parents else {}
+        return {key: parent.author_id for key, parent in found.items()}
 
     async def sweep(self, keep_s: float) -> int:
         """Remove a batch of documents of tweets deleted more than `keep_s` s ago; return their number.
@@ -72,7 +74,7 @@ class Indexer:
 class PageRequest:
     """A requested page. `before`, `since`: exclusive bounds of ids. `cursor`: end of the previous page.
 
-    `hidden`: authors whose tweets must not match for this caller.
+    `hidden`: authors whose tweets must not match for this caller; `unfiltered`: there are too many to name.
     """
 
     query: Query
@@ -82,53 +84,37 @@ class PageRequest:
     since: int | None = None
     cursor: Cursor | None = None
     hidden: frozenset[int] = frozenset()
+    unfiltered: bool = False
 
 
-class Usernames:
-    """Resolves usernames to user ids.
+async def resolved(query: Query, usernames: Usernames) -> Query | None:
+    """Return the query with ids in place of usernames. None if nothing can match: it requires a user that does not exist."""
+    names = {term.username for term in terms_of(query) if isinstance(term, From | To)}
+    user_ids = await usernames.ids_of(sorted(names))
+    # A name of digits alone that nobody has is an id, as in Twitter's API.
+    user_ids |= {name: int(name) for name in names if name not in user_ids and name.isdigit()}
+    return _resolved(query, user_ids)
 
-    A username is never reassigned, so hits are cached without a TTL; misses are not cached. Only a reset of
-    the lab to its seeded state frees usernames; the change feed reports it.
-    """
 
-    def __init__(self, users: UserDirectory, hot: TweetCache) -> None:
-        self._users = users
-        self._cached: dict[str, int] = {}
-        self._changes = ChangeFeed(hot, self._invalidate)
+def _resolved(query: Query, user_ids: Mapping[str, int]) -> Query | None:
+    wanted = [_term(term, user_ids) for term in query.wanted]
+    unwanted = [_term(term, user_ids) for term in query.unwanted]
+    if None in wanted:
+        return None
+    return Query(tuple(term for term in wanted if term), tuple(term for term in unwanted if term))
 
-    def _invalidate(self, changed: frozenset[int] | None) -> None:
-        if changed is None:
-            self._cached.clear()
 
-    async def id_of(self, username: str) -> int | None:
-        """Return the id of the user with this name, None if there is none. Raises StoreUnavailable."""
-        if username not in self._cached:
-            user = await self._users.by_name(username)
-            if user is None:
-                return None
-            if len(self._cached) >= MAX_KEPT:
-                self._cached.clear()
-            self._cached[username] = user.id
-        return self._cached[username]
-
-    async def resolved(self, query: Query) -> Query | None:
-        """Return the query with ids in place of usernames.
-
-        None if it requires an author that does not exist.
-        """
-        if any(isinstance(term, From) for term in query.wanted + query.unwanted):
-            await self._changes.refresh()
-        wanted = [await self._term(term) for term in query.wanted]
-        unwanted = [await self._term(term) for term in query.unwanted]
-        if None in wanted:
-            return None
-        return Query(tuple(term for term in wanted if term), tuple(term for term in unwanted if term))
-
-    async def _term(self, term: Term) -> Term | None:
-        if not isinstance(term, From):
-            return term
-        user_id = await self.id_of(term.username)
-        return None if user_id is None else Author(user_id)
+def _term(term: Term, user_ids: Mapping[str, int]) -> Term | None:
+    """Return a term with ids in place of usernames; None if nothing matches it."""
+    match term:
+        case From(name):
+            return Author(user_ids[name]) if name in user_ids else None
+        case To(name):
+            return Recipient(user_ids[name]) if name in user_ids else None
+        case AnyOf(alternatives):
+            possible = [alternative for query in alternatives if (alternative := _resolved(query, user_ids)) is not None]
+            return AnyOf(tuple(possible)) if possible else None
+    return term
 
 
 class Search:
@@ -155,19 +141,40 @@ class Search:
         or empty, with a cursor. Raises WrongInput if the index no longer has the view of the cursor.
         """
         metrics.count("tweetlab_searches_total", order=request.order, page="first" if request.cursor is None else "next")
-        query = await self._usernames.resolved(request.query)
+        permitted = await self._permitted(viewer_id, request)
+        return ([], None) if permitted is None else await self._page(viewer_id, permitted, spent)
+
+    async def counts(self, viewer_id: int, request: PageRequest, times_ms: Sequence[int], spent: Spent) -> list[int]:
+        """Return how many tweets that match and that the caller may see were created in each interval.
+
+        `times_ms`: bounds of the intervals, ascending. Raises Forbidden where too many authors are hidden.
+        """
+        permitted = await self._permitted(viewer_id, request)
+        if permitted is None:
+            return [0] * (len(times_ms) - 1)
+        if permitted.unfiltered:
+            raise Forbidden(f"More than {MAX_HIDDEN} protected authors are hidden from you: their tweets cannot be left out of "
+                            "a count. Search for the tweets instead.")
+        start = time.perf_counter_ns()
+        ask = Ask(permitted.query, 0, permitted.before, permitted.since, hidden=permitted.hidden)
+        counts = await self._index.histogram(ask, times_ms)
+        spent.since("elasticsearch", start)
+        return counts
+
+    async def _permitted(self, viewer_id: int, request: PageRequest) -> PageRequest | None:
+        """Return the request with ids of its users and the authors hidden from the caller; None if nothing can match."""
+        query = await resolved(request.query, self._usernames)
         if query is None or (request.before is not None and request.since is not None and request.since + 1 >= request.before):
-            return [], None
+            return None
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
             # Checked before the index is queried: cursors and response times must not reveal the number of
             # hits.
-            return [], None
+            return None
         # If there are `authors`, every match is by them, and they were just checked.
         hidden = frozenset() if authors else await self._visibility.hidden_from(viewer_id)
-        if len(hidden) > MAX_HIDDEN:  # more than a query accepts: filter the hits instead
-            hidden = frozenset()
-        return await self._page(viewer_id, replace(request, query=query, hidden=hidden), spent)
+        unfiltered = len(hidden) > MAX_HIDDEN  # more than a query accepts: the hits are filtered instead
+        return replace(request, query=query, hidden=frozenset() if unfiltered else hidden, unfiltered=unfiltered)
 
     async def _page(self, viewer_id: int, request: PageRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         cursor = page_end = request.cursor or await self._first(request, spent)

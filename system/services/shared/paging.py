@@ -11,6 +11,7 @@ the last known bound, without a cursor rather than with a wrong page.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,8 @@ from system.kernel import ids
 from system.kernel.errors import WrongInput
 
 MAX_RESULTS = 100  # tweets in one page; Twitter's API v2
+EXCLUDABLE = ("replies", "retweets")
+MAX_SPARSE_STEPS = 20  # reads of a page that leaves replies out: then it ends, short or empty, with a cursor
 MAX_TRAIL = 100    # bounds in one cursor: 2,000 characters at most
 CUT = "~"          # occurs in no id, and needs no escaping in a URL
 MAX_TOKEN = MAX_TRAIL * (len(str(ids.MAX_ID)) + 1)
@@ -109,13 +112,15 @@ class Window:
 
     `before`: exclusive upper bound of ids, None = newest. `since_id`: exclusive lower bound.
 
-    `cursor`: the cursor of the page; `before` is its bound, or `until_id` if that is lower.
+    `cursor`: the cursor of the page; `before` is its bound, or `until_id` or `end_time` if that is lower.
+    `without_replies`: replies are left out; retweets, the other kind that Twitter can leave out, do not exist.
     """
 
     limit: int
     before: int | None
     since_id: int | None
     cursor: Cursor = NEWEST
+    without_replies: bool = False
 
 
 def window(params: Mapping[str, str], default: int, least: int = 1) -> Window:
@@ -127,9 +132,40 @@ def window(params: Mapping[str, str], default: int, least: int = 1) -> Window:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= MAX_RESULTS):
         raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from {least} to {MAX_RESULTS}.")
     current = cursor(params, NEWEST)
-    before = current.bound
-    if "until_id" in params:
-        until = ids.parse(params["until_id"], "until_id")
-        before = until if before is None else min(before, until)
-    since = ids.parse(params["since_id"], "since_id") if "since_id" in params else None
-    return Window(int(text), before, since, current)
+    before, since = bounds(params)
+    if current.bound is not None:
+        before = current.bound if before is None else min(before, current.bound)
+    return Window(int(text), before, since, current, "replies" in _excluded(params.get("exclude", "")))
+
+
+def _excluded(text: str) -> list[str]:
+    named = [part for part in text.split(",") if part]
+    unknown = [part for part in named if part not in EXCLUDABLE]
+    if unknown:
+        raise WrongInput(f"`exclude` names {unknown[0][:40]!r}; it may name {', '.join(EXCLUDABLE)}.")
+    return named
+
+
+def moment_ms(text: str, name: str) -> int:
+    """Return a time like 2026-11-22T18:00:00Z in ms since 1970. Raises WrongInput."""
+    try:
+        if not text.endswith("Z"):
+            raise ValueError("it has no Z")
+        return int(datetime.datetime.fromisoformat(text).timestamp() * 1_000)
+    except (ValueError, OverflowError):
+        raise WrongInput(f"`{name}` is {text[:40]!r}; it must be a UTC time like 2026-11-22T18:00:00Z.") from None
+
+
+def bounds(params: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return (before, since), exclusive bounds of ids, either None.
+
+    They are the tightest of `until_id`, `end_time` (exclusive), `since_id` and `start_time` (inclusive). The
+    range between them may be empty. Raises WrongInput on an invalid id or time.
+    """
+    uppers = [ids.parse(params["until_id"], "until_id")] if "until_id" in params else []
+    lowers = [ids.parse(params["since_id"], "since_id")] if "since_id" in params else []
+    if "end_time" in params:
+        uppers.append(max(0, ids.floor_id(moment_ms(params["end_time"], "end_time"))))
+    if "start_time" in params:
+        lowers.append(max(0, ids.floor_id(moment_ms(params["start_time"], "start_time")) - 1))
+    return min((*uppers, ids.MAX_ID)) if uppers else None, min(max(lowers), ids.MAX_ID) if lowers else None

@@ -24,6 +24,7 @@ from system.ports import TweetCache, TweetStore, User, UserDirectory
 from system.services.shared.change_feed import ChangeFeed
 
 MAX_PROFILES = 20_000  # profiles cached per process: about 10 MB
+MAX_USERNAMES = 10_000
 
 
 class CacheHits:
@@ -197,3 +198,33 @@ class Profiles:
             self._cached.clear()
         for key in changed or ():
             self._cached.pop(key, None)
+
+
+class Usernames:
+    """Resolves usernames to user ids.
+
+    A username is never reassigned, so hits are cached without a TTL; misses are not cached. Only a reset of
+    the lab to its seeded state frees usernames; the change feed reports it.
+    """
+
+    def __init__(self, users: UserDirectory, hot: TweetCache) -> None:
+        self._users = users
+        self._cached: dict[str, int] = {}
+        self._changes = ChangeFeed(hot, self._invalidate)
+
+    def _invalidate(self, changed: frozenset[int] | None) -> None:
+        if changed is None:
+            self._cached.clear()
+
+    async def ids_of(self, usernames: Sequence[str]) -> dict[str, int]:
+        """Return username -> id of those of `usernames` (in lower case) that exist. Raises StoreUnavailable."""
+        if not usernames:
+            return {}
+        await self._changes.refresh()
+        absent = [name for name in usernames if name not in self._cached]
+        read = await self._users.ids_of(absent) if absent else {}
+        found = {name: self._cached.get(name, read.get(name)) for name in usernames}
+        if len(self._cached) + len(read) > MAX_USERNAMES:
+            self._cached.clear()
+        self._cached.update(read)
+        return {name: user_id for name, user_id in found.items() if user_id is not None}

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
+from system.kernel.text import entities
 from system.ports import User
 
 TWEET_FIELDS = (  # those of Twitter's API v2, so that existing clients work unchanged
@@ -29,9 +32,8 @@ USER_FIELDS = (
     "verified_type", "withheld",
 )
 METRICS = "public_metrics"
-
-MEDIA_EXPANSION = "attachments.media_keys"
-EXPANSIONS = ("author_id", MEDIA_EXPANSION)
+ENTITIES = "entities"
+USER_EXPANSIONS = ("pinned_tweet_id",)
 
 Json = dict[str, Any]
 
@@ -60,6 +62,8 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
         shape["referenced_tweets"] = [{"type": "replied_to", "id": str(value.in_reply_to)}]
     if value.media_keys:
         shape["attachments"] = {"media_keys": list(value.media_keys)}
+    if value.entities != "" and (fields is None or ENTITIES in fields) and (packed := entities.of(value)):
+        shape[ENTITIES] = orjson.Fragment(packed)
     if metrics is not None and value.id in metrics:
         shape[METRICS] = metrics[value.id]
     if fields is not None:
@@ -67,9 +71,10 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
     return shape
 
 
-def tweet_metrics(likes: int) -> Json:
-    """Return a tweet's `public_metrics`. The lab does not count replies and views, so they are left out."""
-    return {"like_count": likes, "quote_count": 0, "retweet_count": 0}
+def tweet_metrics(likes: int, replies: int = 0) -> Json:
+    """Return a tweet's `public_metrics`. The lab has no retweets, quotes and bookmarks, and does not count views."""
+    return {"retweet_count": 0, "reply_count": replies, "like_count": likes, "quote_count": 0, "bookmark_count": 0,
+            "impression_count": 0}
 
 
 def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
@@ -88,29 +93,15 @@ def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
     return named | {"id", "text", "edit_history_tweet_ids"}
 
 
-def wants_authors(query: Mapping[str, str]) -> bool:
-    """Return whether the request wants the authors under `includes.users`.
-
-    Raises WrongInput on an unsupported expansion, and on a field that a user cannot have.
-    """
-    user_fields_of(query)
-    text = query.get("expansions")
-    if not text:
-        return False
-    named = [part for part in text.split(",") if part]
-    unknown = [part for part in named if part not in EXPANSIONS]
-    if unknown:
-        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; supported are {', '.join(EXPANSIONS)}.")
-    return EXPANSIONS[0] in named
-
-
-def user(value: User, fields: frozenset[str] | None = None) -> Json:
-    """Return one user. `fields`: as `user_fields_of` returned them."""
+def user(value: User, fields: frozenset[str] | None = None, tweets: Mapping[int, int] | None = None) -> Json:
+    """Return one user. `fields`: as `user_fields_of` returned them. `tweets`: user -> number of tweets, if counted."""
     shape: Json = {
         "id": str(value.id), "username": value.username, "name": value.name, "created_at": timestamp(value.created_ms),
         "protected": value.protected,
-        "public_metrics": {"followers_count": value.followers, "following_count": value.following},
+        METRICS: {"followers_count": value.followers, "following_count": value.following, "listed_count": 0},
     }
+    if tweets and value.id in tweets:
+        shape[METRICS]["tweet_count"] = tweets[value.id]
     if fields is not None:
         return {name: part for name, part in shape.items() if name in fields}
     return shape
@@ -134,43 +125,42 @@ def user_fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
     return named | {"id", "name", "username"}
 
 
-def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[str] | None = None,
-              previous_token: str | None = None) -> Json:
-    """Return the envelope of a page of users."""
-    meta: Json = {"result_count": len(users)}
-    if next_token is not None:
-        meta["next_token"] = next_token
-    if previous_token is not None:
-        meta["previous_token"] = previous_token
-    return {"data": [user(value, fields) for value in users], "meta": meta}
+def user_expansions_of(query: Mapping[str, str]) -> None:
+    """Check `expansions` and `tweet.fields` of a request for users.
 
-
-def users(values: Sequence[User], query: Mapping[str, str]) -> list[Json]:
-    """Return users for `includes`, with the fields that the request names."""
-    fields = user_fields_of(query)
-    return [user(value, fields) for value in values]
-
-
-def page(data: Sequence[Json], next_token: str | None, users: Sequence[Json] | None = None,
-         previous_token: str | None = None) -> Json:
-    """Return the envelope of a page of tweets, newest first.
-
-    `users`: for `includes`; None if not requested.
+    The one expansion adds nothing: no user of the lab has a pinned tweet. Raises WrongInput on another.
     """
-    meta: Json = {"result_count": len(data)}
-    if data:
-        meta["newest_id"], meta["oldest_id"] = data[0]["id"], data[-1]["id"]
-    if next_token is not None:
-        meta["next_token"] = next_token
-    if previous_token is not None:
-        meta["previous_token"] = previous_token
-    envelope: Json = {"data": data, "meta": meta}
-    if users is not None:
-        envelope["includes"] = {"users": users}
-    return envelope
+    fields_of(query)
+    unknown = [part for part in query.get("expansions", "").split(",") if part and part not in USER_EXPANSIONS]
+    if unknown:
+        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; it may name {', '.join(USER_EXPANSIONS)}.")
 
 
-def missing(kind: str, value: str) -> Json:
-    """Return the `errors` entry for one of several requested objects that does not exist."""
-    return {"title": "Not Found Error", "detail": f"Could not find {kind} with id: [{value}].", "type": "about:blank",
-            "status": 404, "resource_type": kind, "resource_id": value}
+def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[str] | None = None,
+              previous_token: str | None = None, tweets: Mapping[int, int] | None = None) -> Json:
+    """Return the body of a page of users. An empty page has no `data`. `tweets`: as for `user`."""
+    data: Json = {"data": [user(value, fields, tweets) for value in users]} if users else {}
+    return data | {"meta": {"result_count": len(users)} | _neighbors(next_token, previous_token)}
+
+
+def page_meta(ids: Sequence[int], next_token: str | None, previous_token: str | None = None) -> Json:
+    """Return `meta` of a page of tweets. `ids`: of its tweets, in any order."""
+    meta: Json = {"result_count": len(ids)}
+    if ids:
+        meta["newest_id"], meta["oldest_id"] = str(max(ids)), str(min(ids))
+    return meta | _neighbors(next_token, previous_token)
+
+
+def _neighbors(next_token: str | None, previous_token: str | None) -> Json:
+    tokens = {"next_token": next_token, "previous_token": previous_token}
+    return {name: token for name, token in tokens.items() if token is not None}
+
+
+def missing(kind: str, value: str, parameter: str = "ids") -> Json:
+    """Return the `errors` entry for one of several requested objects that does not exist.
+
+    `parameter`: the parameter or field that names it.
+    """
+    return {"title": "Not Found Error", "detail": f"Could not find {kind} with {parameter}: [{value}].",
+            "type": "about:blank", "status": 404, "resource_type": kind, "resource_id": value, "value": value,
+            "parameter": parameter}

@@ -9,6 +9,7 @@ token without it is tried with both.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ import jwt
 from system.kernel.errors import CouldNotRun
 
 ALGORITHM = "HS256"
+SKEW_S = 10.0  # seconds by which the clock of another machine may be ahead; expiry has no such tolerance
+OPTIONS: Any = {"require": ["exp", "sub"], "verify_iat": False}
 MIN_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
 
 
@@ -46,7 +49,8 @@ class Keys:
     def claims_of(self, token: str | bytes) -> dict[str, Any]:
         """Return the claims of a valid token.
 
-        Signed by HS256 with one of the keys, not expired, with `exp` and `sub`.
+        Signed by HS256 with one of the keys, not expired, with `exp` and `sub`, and issued at most SKEW_S in
+        the future.
 
         Raises jwt.ExpiredSignatureError, jwt.InvalidTokenError.
         """
@@ -55,10 +59,20 @@ class Keys:
         problem = jwt.InvalidTokenError("no key of this name")
         for secret in keys:
             try:
-                return dict(jwt.decode(token, secret, algorithms=[ALGORITHM], options={"require": ["exp", "sub"]}))
+                return _issued(jwt.decode(token, secret, algorithms=[ALGORITHM], options=OPTIONS))
             except jwt.InvalidSignatureError as wrong:
                 problem = wrong
         raise problem
+
+
+def _issued(claims: dict[str, Any]) -> dict[str, Any]:
+    """Return the claims unless `iat` is too far ahead. Raises jwt.InvalidTokenError."""
+    issued_s = claims.get("iat", 0)
+    if not isinstance(issued_s, int | float) or isinstance(issued_s, bool):
+        raise jwt.InvalidIssuedAtError("`iat` is no number")
+    if issued_s > time.time() + SKEW_S:
+        raise jwt.ImmatureSignatureError("`iat` is in the future")
+    return claims
 
 
 def _check_length(name: str, secret: str) -> None:

@@ -8,7 +8,8 @@ from system.kernel.http import asgi
 from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
-from system.services.shared import hosting, paging, shapes
+from system.services.shared import hosting, paging
+from system.services.shared.bodies import view_of
 from system.services.shared.reads import Reads
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
@@ -22,8 +23,7 @@ class Routes:
     """HTTP in front of `Timelines`."""
 
     def __init__(self, timelines: Timelines, reads: Reads) -> None:
-        self._timelines = timelines
-        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
+        self._timelines, self._bodies = timelines, reads.bodies
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -35,16 +35,9 @@ class Routes:
         if user_id != call.user_id:
             raise Forbidden(f"The token is of user {call.user_id}; only user {user_id} may read this home timeline.")
         query = call.query()
-        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        window = paging.window(query, policy.DEFAULT_RESULTS)
+        view, window = view_of(query), paging.window(query, policy.DEFAULT_RESULTS)
         page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
-        users = None
-        if with_authors:
-            users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
-        metrics = await self._metrics.of(page.tweets, fields)
-        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users,
-                           window.cursor.previous())
-        await self._media.include(body, query, page.tweets)
+        body = await self._bodies.page(user_id, view, page.tweets, call.spent, page.next_token, window.cursor.previous())
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
         return Answer(body, headers=headers)
 

@@ -90,27 +90,30 @@ class Timelines:
         """
         page = Page(deadline_ns=deadline_ns)
         before, low, ended = window.before, -1 if window.since_id is None else window.since_id, False
-        below_floor = False
-        while len(page.tweets) < window.limit and not ended:
+        below_floor, steps = False, 0
+        while len(page.tweets) < window.limit and not ended and (steps < paging.MAX_SPARSE_STEPS or not window.without_replies):
+            steps += 1
             want = window.limit - len(page.tweets)
             if below_floor:
                 step = await self._from_stores(user_id, before, want, page, TAIL, spent)
             else:
                 step = await self._cached(user_id, before, want, page, spent)
             entries = [entry for entry in step.entries if entry.id > low]
-            await self._add(user_id, page, entries, spent)
+            await self._add(user_id, page, entries, spent, window.without_replies)
             page.scanned = max(step.next_before, low + 1)
             before, below_floor = step.next_before, below_floor or step.floor_reached
             ended = step.ended or step.next_before <= low + 1
         page.next_token = paging.next_token(page.scanned, ended, window.since_id, window.cursor)
         return page
 
-    async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
+    async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent, without_replies: bool) -> None:
         # Cached lists reflect a changed follow edge only after a delay, so they do not decide whether the
         # user may read a protected author.
         live = await self._tweets.live([entry.id for entry in entries], spent)
         await checkpoints.reached("home.before_look", user_id=user_id)
         readable = await self._visibility.readable(user_id, live)
+        if without_replies:
+            readable = {key: tweet for key, tweet in readable.items() if tweet.in_reply_to is None}
         page.tweets.extend(readable[entry.id] for entry in entries if entry.id in readable)
 
     # ---- from the cache ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.bodies import view_of
 from system.services.shared.publisher import Publisher
 from system.services.shared.reads import Reads
 from system.services.tweets import policy
@@ -23,8 +24,7 @@ class Routes:
     """HTTP in front of `TweetService`."""
 
     def __init__(self, service: TweetService, reads: Reads) -> None:
-        self._service = service
-        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
+        self._service, self._profiles, self._bodies = service, reads.profiles, reads.bodies
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -34,6 +34,7 @@ class Routes:
             ("GET", "/2/tweets/{id}", self.one),
             ("GET", "/2/tweets", self.many),
             ("GET", "/2/users/{id}/tweets", self.of_user),
+            ("GET", "/2/users/{id}/mentions", self.mentions),
         ]
 
     async def post(self, call: Call) -> Answer:
@@ -51,51 +52,45 @@ class Routes:
 
     async def one(self, call: Call) -> Answer:
         """`GET /2/tweets/{id}`"""
-        query = call.query()
-        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        tweet_id = ids.parse(call.params["id"])
+        view, tweet_id = view_of(call.query()), ids.parse(call.params["id"])
         tweet = (await self._service.by_ids(call.user_id, [tweet_id], call.spent)).get(tweet_id)
         if tweet is None:
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
-        body: shapes.Json = {"data": shapes.tweet(tweet, fields, await self._metrics.of([tweet], fields))}
-        if with_authors:
-            body["includes"] = {"users": shapes.users(await self._profiles.get([tweet.author_id]), query)}
-        await self._media.include(body, query, [tweet])
-        return Answer(body)
+        return Answer(await self._bodies.one(call.user_id, view, tweet, call.spent))
 
     async def many(self, call: Call) -> Answer:
         """`GET /2/tweets?ids=`"""
         query = call.query()
-        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        wanted = policy.id_list(query.get("ids", ""))
+        view, wanted = view_of(query), policy.id_list(query.get("ids", ""))
         tweets = await self._service.by_ids(call.user_id, wanted, call.spent)
-        metrics = await self._metrics.of(tweets.values(), fields)
-        body: shapes.Json = {"data": [shapes.tweet(tweets[key], fields, metrics) for key in wanted if key in tweets]}
+        body = await self._bodies.many(call.user_id, view, [tweets[key] for key in wanted if key in tweets], call.spent)
         absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in tweets]
         if absent:
-            body["errors"] = absent
-        if with_authors:
-            users = await self._profiles.get(tweet.author_id for tweet in tweets.values())
-            body["includes"] = {"users": shapes.users(users, query)}
-        await self._media.include(body, query, tweets.values())
+            body["errors"] = [*absent, *body.get("errors", ())]
         return Answer(body)
 
     async def of_user(self, call: Call) -> Answer:
         """`GET /2/users/{id}/tweets`"""
         query = call.query()
-        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
+        view, window = view_of(query), paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
         author_id = ids.parse(call.params["id"])
         page = await self._service.of_user(call.user_id, author_id, window, call.spent)
         if not page.tweets:
             await self._profiles.require(author_id)
         token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
-        users = shapes.users(await self._profiles.get([author_id]), query) if with_authors else None
-        metrics = await self._metrics.of(page.tweets, fields)
-        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users,
-                           window.cursor.previous())
-        await self._media.include(body, query, page.tweets)
+        body = await self._bodies.page(call.user_id, view, page.tweets, call.spent, token, window.cursor.previous())
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
+
+    async def mentions(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/mentions`"""
+        query = call.query()
+        view, window = view_of(query), paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
+        user_id = ids.parse(call.params["id"])
+        page = await self._service.mentions(call.user_id, user_id, window, call.spent)
+        if not page.tweets:
+            await self._profiles.require(user_id)
+        token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
+        return Answer(await self._bodies.page(call.user_id, view, page.tweets, call.spent, token, window.cursor.previous()))
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
@@ -104,7 +99,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility)
+    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility, reads.usernames)
 
     async def start() -> None:
         await leasing.start()

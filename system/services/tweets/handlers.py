@@ -9,20 +9,27 @@ responds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from system.kernel import checkpoints, events, ids
 from system.kernel.errors import Conflict, DeadlineExceeded, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
+from system.kernel.text import entities
 from system.ports import Entry, Kind, ListPage, Ports
 from system.services.shared.list_rebuild import CachedLists
-from system.services.shared.paging import Window
+from system.services.shared.paging import MAX_SPARSE_STEPS, Window
 from system.services.shared.publisher import Publisher
-from system.services.shared.read_through import Tweets
+from system.services.shared.read_through import Tweets, Usernames
 from system.services.shared.visibility import Visibility
 from system.services.tweets import policy
+
+MENTIONED_S = 0.5        # seconds that a post waits for the ids of the users that it mentions
+MENTIONS_AT_ONCE = 100   # rows of the first read of a page of mentions; each further read takes twice as many
+MENTION_READS = 6        # maximum reads for one page, if the caller may not see many of the tweets
 
 
 class IdSource:
@@ -58,7 +65,8 @@ class TweetService:
     """Writes and reads tweets."""
 
     def __init__(self, ports: Ports, lists: CachedLists, reader: Tweets, publisher: Publisher, source: IdSource,
-                 visibility: Visibility) -> None:
+                 visibility: Visibility, usernames: Usernames) -> None:
+        self._usernames = usernames
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
         self._keys, self._media = ports.keys, ports.media
         self._lists, self._reader, self._publisher, self._ids = lists, reader, publisher, source
@@ -81,7 +89,8 @@ class TweetService:
         if draft.in_reply_to is not None and not policy.may_reply(visible, existing is not None):
             raise WrongInput(f"The tweet {draft.in_reply_to} that this one replies to is deleted or does not exist; "
                              "leave `reply` out or name an existing tweet.")
-        tweet = policy.tweet(tweet_id, user_id, draft, parent)
+        found = entities.entities(draft.text)
+        tweet = policy.tweet(tweet_id, user_id, draft, parent, entities.pack(found, await self._mentioned(found)))
         if tweet.media_keys and existing is None:
             await self._attach(tweet)
         await checkpoints.reached("post.before_append", tweet_id=tweet_id)
@@ -95,6 +104,17 @@ class TweetService:
         else:
             self._publisher.put(events.new_tweet(tweet, trace), tweet)
         return tweet
+
+    async def _mentioned(self, found: Sequence[entities.Entity]) -> dict[str, int]:
+        """Return the ids of the mentioned users. Without PostgreSQL the tweet is posted with their names alone."""
+        names = entities.names_in(found)
+        if not names:
+            return {}
+        try:
+            async with asyncio.timeout(MENTIONED_S):
+                return await self._usernames.ids_of(names)
+        except (TimeoutError, StoreUnavailable):
+            return {}
 
     async def _one(self, tweet_id: int) -> Tweet | None:
         return (await self._store.get([tweet_id])).get(tweet_id)
@@ -189,31 +209,62 @@ class TweetService:
         await checkpoints.reached("tweets.before_look", viewer=viewer_id)
         return await self._visibility.readable(viewer_id, live)
 
+    async def mentions(self, viewer_id: int, user_id: int, window: Window, spent: Spent) -> UserPage:
+        """Return a page of the tweets that mention a user, newest first: live ones that the viewer may read.
+
+        A page may end short, or empty, after MENTION_READS reads; then it has not ended. Raises Forbidden if the
+        viewer may not see the user.
+        """
+        tweets: list[Tweet] = []
+        low = -1 if window.since_id is None else window.since_id
+        before, ended = window.before, False
+        for number in range(MENTION_READS):
+            want = MENTIONS_AT_ONCE << number if number else max(window.limit, 1)
+            start = time.perf_counter_ns()
+            rows = await self._store.mentions(user_id, before, want)
+            spent.since("cassandra", start)
+            live = await self._reader.live([row.id for row in rows if row.id > low], spent)
+            await checkpoints.reached("mentions.before_look", viewer=viewer_id)
+            readable = await self._visibility.readable(viewer_id, live)
+            for row in rows:
+                if row.id in readable and len(tweets) < window.limit:
+                    tweets.append(readable[row.id])
+                    before = row.id
+            full = len(tweets) == window.limit
+            ended = not full and (len(rows) < want or rows[-1].id <= low + 1)
+            if full or ended:
+                break
+            before = rows[-1].id
+        await self._visibility.require(viewer_id, user_id)
+        return UserPage(tuple(tweets), max(before or 0, low + 1), ended, "direct")
+
     async def of_user(self, viewer_id: int, author_id: int, window: Window, spent: Spent) -> UserPage:
         """Return a page of an author's tweets, newest first.
 
         Raises Forbidden if the viewer may not read them.
         """
-        page = await self._of_user(author_id, window.before, window.since_id, window.limit, spent)
+        page = await self._of_user(author_id, window, spent)
         await checkpoints.reached("user_tweets.before_look", viewer=viewer_id)
         await self._visibility.require(viewer_id, author_id)
         return page
 
-    async def _of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
-        """Fill a page until it is full or nothing older exists."""
+    async def _of_user(self, author_id: int, window: Window, spent: Spent) -> UserPage:
+        """Fill a page until it is full or nothing older exists; without replies, MAX_SPARSE_STEPS reads at most."""
         tweets: list[Tweet] = []
-        low = -1 if since_id is None else since_id
+        before, low = window.before, -1 if window.since_id is None else window.since_id
         source = "hit"
-        while True:
-            want = limit - len(tweets)
+        for step in itertools.count(1):
+            want = window.limit - len(tweets)
             entries, before, ended, step_source = await self._step(author_id, before, want, spent)
             source = step_source if source == "hit" else source
             entries = [entry for entry in entries if entry.id > low]
             live = await self._reader.live([entry.id for entry in entries], spent)
-            tweets.extend(live[entry.id] for entry in entries if entry.id in live)
+            shown = [live[entry.id] for entry in entries if entry.id in live]
+            tweets.extend(tweet for tweet in shown if tweet.in_reply_to is None or not window.without_replies)
             ended = ended or before <= low + 1
-            if ended or len(tweets) >= limit:
+            if ended or len(tweets) >= window.limit or (window.without_replies and step >= MAX_SPARSE_STEPS):
                 return UserPage(tuple(tweets), max(before, low + 1), ended, source)
+        raise AssertionError("unreachable")
 
     async def _step(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
         """Return (entries, `before` of the next step, whether nothing older exists, source)."""

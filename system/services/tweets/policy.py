@@ -11,8 +11,10 @@ from typing import Any
 from system.kernel import ids
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
+from system.kernel.http.asgi import only
+from system.kernel.text import weight
 
-MAX_TEXT = 280           # code points; Twitter's limit, without its double weight for some scripts
+MAX_RAW = 10_000         # code points before URLs and emoji are counted; bounds the work and the row
 MAX_MEDIA = 4            # attachments; Twitter's limit
 MEDIA_ID = re.compile(r"[0-9]{1,19}_[0-9]{1,19}")
 MAX_IDS = 100            # ids in one look-up; Twitter's API v2
@@ -37,14 +39,27 @@ def draft(body: Any) -> Draft:
     """Return the post in a JSON body of `POST /2/tweets`. Raises WrongInput naming field, value and bound."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `text`.")
+    only(body, ("text", "reply", "media"))
     media = _media(body.get("media"))
-    text = body.get("text", "")
-    if not isinstance(text, str) or len(text) > MAX_TEXT or not (text.strip() or media):
-        size = len(text) if isinstance(text, str) else type(text).__name__
-        raise WrongInput(f"`text` has {size} characters; it must be a string of 1 to {MAX_TEXT}, not blank.")
-    if "\x00" in text or not _encodable(text):
-        raise WrongInput("`text` holds a NUL or an unpaired surrogate; send well-formed UTF-8.")
-    return Draft(text, _reply(body.get("reply")), media)
+    return Draft(_text(body.get("text", ""), bool(media)), _reply(body.get("reply")), media)
+
+
+def _text(text: Any, has_media: bool) -> str:
+    if not isinstance(text, str):
+        raise WrongInput(f"`text` is {type(text).__name__}; it must be a string that counts 1 to {weight.MAX_WEIGHT}.")
+    if not has_media and weight.is_blank(text):
+        raise WrongInput(f"`text` is blank; it must be a string that counts 1 to {weight.MAX_WEIGHT}, or the tweet needs "
+                         "a picture.")
+    if len(text) > MAX_RAW:
+        raise WrongInput(f"`text` has {len(text)} characters; it may have {MAX_RAW}, and count {weight.MAX_WEIGHT}. Shorten it.")
+    if "\x00" in text or weight.has_invalid(text) or not _encodable(text):
+        raise WrongInput("`text` holds a NUL, U+FFFE, U+FEFF, U+FFFF or an unpaired surrogate; send well-formed UTF-8 "
+                         "without them.")
+    counted = weight.weight(text)
+    if counted > weight.MAX_WEIGHT:
+        raise WrongInput(f"`text` counts {counted}; it may count {weight.MAX_WEIGHT}: a URL counts {weight.URL_WEIGHT}, an emoji "
+                         "or a character of Chinese, Japanese or Korean 2. Shorten it.")
+    return text
 
 
 def _encodable(text: str) -> bool:
@@ -60,6 +75,7 @@ def _reply(raw: Any) -> int | None:
         return None
     if not isinstance(raw, dict) or not isinstance(raw.get("in_reply_to_tweet_id"), str):
         raise WrongInput(f"`reply` is {str(raw)[:80]!r}; it must be an object with `in_reply_to_tweet_id`, a decimal string.")
+    only(raw, ("in_reply_to_tweet_id",), "reply.")
     return ids.parse(raw["in_reply_to_tweet_id"], "reply.in_reply_to_tweet_id")
 
 
@@ -69,6 +85,7 @@ def _media(raw: Any) -> tuple[str, ...]:
     keys = raw.get("media_ids") if isinstance(raw, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_MEDIA or not all(isinstance(k, str) and k for k in keys):
         raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must be a list of 1 to {MAX_MEDIA} media ids.")
+    only(raw, ("media_ids",), "media.")
     if not all(MEDIA_ID.fullmatch(key) for key in keys):
         raise WrongInput(f"`media.media_ids` holds {str(keys)[:80]!r}; use the ids that initialize returned.")
     if len(set(keys)) < len(keys):
@@ -92,10 +109,11 @@ def check_key(key: str) -> str:
     return key
 
 
-def tweet(tweet_id: int, author_id: int, value: Draft, parent: Tweet | None) -> Tweet:
-    """Return the tweet of a draft: time from its id, conversation from its parent. Deterministic."""
+def tweet(tweet_id: int, author_id: int, value: Draft, parent: Tweet | None, packed: str = "") -> Tweet:
+    """Return the tweet of a draft: time from its id, conversation from its parent. Deterministic. `packed`: its entities."""
     conversation = parent.conversation_id if parent else (value.in_reply_to or tweet_id)
-    return Tweet(tweet_id, author_id, value.text, ids.ms_of(tweet_id), conversation, value.in_reply_to, value.media_keys)
+    return Tweet(tweet_id, author_id, value.text, ids.ms_of(tweet_id), conversation, value.in_reply_to, value.media_keys,
+                 entities=packed)
 
 
 def may_reply(parent: Tweet | None, replay: bool) -> bool:

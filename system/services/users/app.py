@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from system.kernel import ids
-from system.kernel.errors import WrongInput
 from system.kernel.http import asgi
 from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
 from system.services.shared import hosting, shapes, signing
+from system.services.shared.public_metrics import TweetCounts
 from system.services.shared.reads import Reads
 from system.services.users import policy
 from system.services.users.edge_routes import EdgeRoutes
@@ -17,16 +19,15 @@ from system.services.users.handlers import Passwords, UserService
 from system.services.users.tokens import TokenRoutes, TokenService
 
 NAME = "users"
-NEEDS = ("users", "tokens", "hot")
+NEEDS = ("users", "tokens", "hot", "tweets")
 CONNECTION = "connection_status"
-MAX_IDS = 100  # ids in one look-up; Twitter's API v2
 
 
 class Routes:
     """HTTP in front of `UserService`."""
 
-    def __init__(self, service: UserService) -> None:
-        self._service = service
+    def __init__(self, service: UserService, counts: TweetCounts) -> None:
+        self._service, self._counts = service, counts
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -35,6 +36,7 @@ class Routes:
             ("GET", "/2/users/me", self.me),
             ("GET", "/2/users/{id}", self.profile),
             ("GET", "/2/users", self.many),
+            ("GET", "/2/users/by", self.many_by_name),
             ("GET", "/2/users/by/username/{name}", self.by_name),
         ]
 
@@ -46,7 +48,7 @@ class Routes:
 
     async def me(self, call: Call) -> Answer:
         """`GET /2/users/me`"""
-        return _one(call, await self._service.by_id(call.user_id))
+        return Answer({"data": await self._shape(call, await self._service.by_id(call.user_id))})
 
     async def profile(self, call: Call) -> Answer:
         """`GET /2/users/{id}`"""
@@ -58,39 +60,54 @@ class Routes:
 
     async def _with_connection(self, call: Call, user: User) -> Answer:
         """Return one user, with the `connection_status` to the caller if `user.fields` names it."""
-        fields = shapes.user_fields_of(call.query())
-        shape = shapes.user(user, fields)
+        shape, fields = await self._shape(call, user), shapes.user_fields_of(call.query())
         if fields is not None and CONNECTION in fields:
             shape[CONNECTION] = await self._service.connections(call.user_id, user.id)
         return Answer({"data": shape})
 
     async def many(self, call: Call) -> Answer:
         """`GET /2/users?ids=`"""
-        parts = [part for part in call.query().get("ids", "").split(",") if part]
-        if not 1 <= len(parts) <= MAX_IDS:
-            raise WrongInput(f"`ids` holds {len(parts)} ids; it must hold 1 to {MAX_IDS}, separated by commas.")
-        wanted = list(dict.fromkeys(ids.parse(part, "ids") for part in parts))
+        query = call.query()
+        wanted = list(dict.fromkeys(ids.parse(part, "ids") for part in policy.listed(query, "ids")))
         users = await self._service.by_ids(wanted)
-        fields = shapes.user_fields_of(call.query())
-        body: shapes.Json = {"data": [shapes.user(users[key], fields) for key in wanted if key in users]}
-        absent = [shapes.missing("user", str(key)) for key in wanted if key not in users]
-        if absent:
+        return await self._several({str(key): users.get(key) for key in wanted}, "ids", query)
+
+    async def many_by_name(self, call: Call) -> Answer:
+        """`GET /2/users/by?usernames=`"""
+        query = call.query()
+        names = {name.lower(): name for name in map(policy.check_username, policy.listed(query, "usernames"))}
+        users = await self._service.by_names(list(names))
+        return await self._several({name: users.get(lower) for lower, name in names.items()}, "usernames", query)
+
+    async def _shape(self, call: Call, user: User) -> shapes.Json:
+        query = call.query()
+        shapes.user_expansions_of(query)
+        fields = shapes.user_fields_of(query)
+        return shapes.user(user, fields, await self._counts.of([user.id], fields))
+
+    async def _several(self, users: Mapping[str, User | None], parameter: str, query: Mapping[str, str]) -> Answer:
+        """Return the users that exist, in the order of the request, and an error for each of the others."""
+        shapes.user_expansions_of(query)
+        fields, existing = shapes.user_fields_of(query), [user for user in users.values() if user is not None]
+        counts = await self._counts.of([user.id for user in existing], fields)
+        body: shapes.Json = {}
+        if existing:
+            body["data"] = [shapes.user(user, fields, counts) for user in existing]
+        if absent := [shapes.missing("user", name, parameter) for name, user in users.items() if user is None]:
             body["errors"] = absent
         return Answer(body)
-
-
-def _one(call: Call, user: User) -> Answer:
-    return Answer({"data": shapes.user(user, shapes.user_fields_of(call.query()))})
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Build the service on `ports`. Raises CouldNotRun if TWEETLAB_JWT_SECRET is missing or too short."""
     settle_s = settings.policies.cache.privacy_ttl_s
-    edges = Edges(ports.users, Reads(ports, settings.policies).visibility, settle_s, hot=ports.hot)
+    reads = Reads(ports, settings.policies)
+    edges = Edges(ports.users, reads.visibility, settle_s, hot=ports.hot)
     passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
     tokens = TokenService(ports.users, ports.tokens, passwords, keys)
     return hosting.Service([
-        *Routes(UserService(ports.users, passwords)).rows(), *EdgeRoutes(edges).rows(), *TokenRoutes(tokens).rows()])
+        *Routes(UserService(ports.users, passwords), reads.tweet_counts).rows(), *EdgeRoutes(edges, reads.tweet_counts).rows(),
+        *TokenRoutes(tokens).rows()])
 
 
 if __name__ == "__main__":

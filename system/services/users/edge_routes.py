@@ -10,6 +10,7 @@ from system.kernel.http import asgi
 from system.kernel.http.asgi import Answer, Call
 from system.ports import Edge, User
 from system.services.shared import paging, shapes
+from system.services.shared.public_metrics import TweetCounts
 from system.services.users import policy
 from system.services.users.edges import Edges
 
@@ -19,8 +20,8 @@ Lister = Callable[[int, int, int, int], Awaitable[list[User]]]
 class EdgeRoutes:
     """The routes of edges. Each response states the resulting edge: `following`, `pending_follow`."""
 
-    def __init__(self, edges: Edges) -> None:
-        self._edges = edges
+    def __init__(self, edges: Edges, counts: TweetCounts) -> None:
+        self._edges, self._counts = edges, counts
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -42,6 +43,7 @@ class EdgeRoutes:
         target = body.get("target_user_id") if isinstance(body, dict) else None
         if not isinstance(target, str):
             raise WrongInput(f"`target_user_id` is {str(target)[:40]!r}; it must be a decimal string.")
+        asgi.only(body, ("target_user_id",))
         follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(target, "target_user_id")
         key = policy.check_key(call.header("idempotency-key"))
         return _edge(await self._edges.follow(call.user_id, follower_id, followee_id, call.trace, key))
@@ -87,11 +89,13 @@ class EdgeRoutes:
     async def _page(self, call: Call, read: Lister) -> Answer:
         query = call.query()
         limit = policy.page_limit(query.get("max_results"))
+        shapes.user_expansions_of(query)
         fields = shapes.user_fields_of(query)
         cursor = paging.cursor(query, paging.LOWEST)
         users = await read(call.user_id, ids.parse(call.params["id"]), -1 if cursor.bound is None else cursor.bound, limit)
         token = cursor.next(users[-1].id) if len(users) == limit else None
-        return Answer(shapes.user_page(users, token, fields, cursor.previous()))
+        counts = await self._counts.of([user.id for user in users], fields)
+        return Answer(shapes.user_page(users, token, fields, cursor.previous(), counts))
 
 
 def _edge(edge: Edge) -> Answer:

@@ -4,7 +4,7 @@ Pure: reads no clock, no store.
 
 | error | when |
 |---|---|
-| invalid_request | not a form, or a parameter is missing or sent twice |
+| invalid_request | neither a form nor a JSON object, or a parameter is missing or sent twice |
 | unsupported_grant_type | any other grant |
 | invalid_scope | an unknown scope, or one that was not granted to the refresh token |
 | invalid_grant | wrong username or password; a refresh token that is unknown, expired, used or revoked |
@@ -19,13 +19,14 @@ import hashlib
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 from system.kernel.scopes import OFFLINE, SCOPES
 
 ACCESS_LIFE_S = 7_200           # Twitter's OAuth 2 access tokens live two hours
 REFRESH_LIFE_S = 30 * 86_400    # of each token; a sign-in ends after 30 days without use
 REVOKED_FOR_S = ACCESS_LIFE_S + 60.0  # after which no access token of a grant can be valid
-FORM = "application/x-www-form-urlencoded"
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 MAX_FIELDS = 16
 MAX_TOKEN = 4_096               # characters of a token that are read
 
@@ -54,8 +55,11 @@ class TokenRequest:
 
 
 def form_of(body: bytes, content_type: str) -> dict[str, str]:
-    """Return the parameters of a form. Raises Refused (invalid_request)."""
-    if content_type.partition(";")[0].strip().lower() != FORM:
+    """Return the parameters of a form, or of a JSON object: twitter-api-v2 sends one. Raises Refused (invalid_request)."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == JSON:
+        return _object_of(body)
+    if kind != FORM:
         raise Refused("invalid_request", f"The content type is {content_type[:60] or 'not set'}; send {FORM}.")
     try:
         fields = parse_qs(body.decode("latin-1"), keep_blank_values=True, encoding="utf-8", max_num_fields=MAX_FIELDS)
@@ -65,6 +69,16 @@ def form_of(body: bytes, content_type: str) -> dict[str, str]:
     if twice:
         raise Refused("invalid_request", f"`{twice[0][:40]}` was sent more than once.")
     return {name: values[0] for name, values in fields.items()}
+
+
+def _object_of(body: bytes) -> dict[str, str]:
+    try:
+        fields = numbers.parse_json(body)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+        raise Refused("invalid_request", f"The body is no JSON object of strings; send one, or a form ({FORM}).")
+    return fields
 
 
 def token_request(form: dict[str, str]) -> TokenRequest:

@@ -96,6 +96,11 @@ class UserService:
         """Return the profiles that exist."""
         return await self._users.by_id(user_ids)
 
+    async def by_names(self, usernames: list[str]) -> dict[str, User]:
+        """Return lower-case name -> profile of the users that exist."""
+        users = await asyncio.gather(*map(self._users.by_name, usernames))
+        return {user.username.lower(): user for user in users if user is not None}
+
     async def by_name(self, username: str) -> User:
         """Return a profile. Raises WrongInput on an invalid name, NotFound."""
         user = await self._users.by_name(policy.check_username(username))

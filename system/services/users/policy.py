@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from system.kernel.errors import WrongInput
+from system.kernel.http.asgi import only
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")  # Twitter's own rule
 MIN_PASSWORD = 8     # characters; NIST SP 800-63B requires at least 8
@@ -14,6 +16,7 @@ MAX_PASSWORD = 128   # characters; bounds the cost of one hash
 MAX_KEY = 128        # characters of an Idempotency-Key
 MAX_NAME = 50        # characters of a display name; Twitter's limit
 DEFAULT_RESULTS = 100
+MAX_LISTED = 100     # users in one look-up; Twitter's API v2
 MAX_RESULTS = 1_000  # users in one page of followers; Twitter's API v2
 
 
@@ -38,6 +41,7 @@ def sign_up(body: Any) -> SignUp:
     """Return the sign-up in a JSON body. Raises WrongInput naming field, value and bound."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `username` and `password`.")
+    only(body, ("username", "name", "password"))
     username = check_username(body.get("username"))
     return SignUp(username, check_name(body.get("name", username)), check_password(body.get("password")))
 
@@ -96,6 +100,14 @@ def connections(following: bool, requested: bool, followed_by: bool, requested_b
     words = {"follow_request_received": requested_by, "follow_request_sent": requested, "followed_by": followed_by,
              "following": following}
     return [word for word, holds in words.items() if holds]
+
+
+def listed(query: Mapping[str, str], parameter: str) -> list[str]:
+    """Return the values of a parameter that takes a list. Raises WrongInput unless there are 1 to 100."""
+    parts = [part for part in query.get(parameter, "").split(",") if part]
+    if not 1 <= len(parts) <= MAX_LISTED:
+        raise WrongInput(f"`{parameter}` holds {len(parts)} values; it must hold 1 to {MAX_LISTED}, separated by commas.")
+    return parts
 
 
 def page_limit(text: str | None) -> int:

@@ -19,6 +19,7 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from system.kernel import ids
 from system.kernel.events import Tweet
+from system.kernel.text import entities
 from system.stores.cassandra import driver as bridges
 
 BATCH_BYTES = 40_000  # below batch_size_fail_threshold of 50 KiB
@@ -29,13 +30,14 @@ DEADLINE_S = 30.0
 TRIES = 4
 
 _LONG = struct.Struct(">q").pack
-TweetColumns = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
+TweetColumns = tuple[int, int, str, int, int | None, str, str]  # id, author, text, conversation, in reply to, media, entities
 
 
 def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> int:
     """Write `tweets` into both tables of `keyspace`; blocks. Return the number written. Safe to repeat."""
     rows = sorted((_columns(tweet) for tweet in tweets), key=lambda row: row[1])
-    columns = "(id, author_id, text, conversation_id, in_reply_to, media_keys) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+    columns = ("(id, author_id, text, conversation_id, in_reply_to, media_keys, entities) VALUES (?, ?, ?, ?, ?, ?, ?) "
+               "USING TIMESTAMP ?")
     statements = [
         session.prepare(f'INSERT INTO "{keyspace}".{table} {columns}') for table in ("tweets_by_id", "tweets_by_author")
     ]
@@ -67,7 +69,7 @@ def _batches(rows: Sequence[TweetColumns], statements: Sequence[PreparedStatemen
     remaining = iter(rows)
     while part := list(islice(remaining, 500)):
         packed = [_parameters(row) for row in part]
-        sizes = [ROW_OVERHEAD + len(row[2].encode()) for row in part]
+        sizes = [ROW_OVERHEAD + len(row[2].encode()) + len(row[6].encode()) for row in part]
         for statement in statements:
             start, used = 0, 0
             for stop, size in enumerate(sizes):
@@ -85,7 +87,7 @@ def _batch(statement: PreparedStatement, packed: Sequence[list[object]]) -> Batc
 
 
 def _parameters(row: TweetColumns) -> list[object]:
-    tweet_id, author_id, text, conversation_id, in_reply_to, media = row
+    tweet_id, author_id, text, conversation_id, in_reply_to, media, packed = row
     key = _LONG(tweet_id)
     return [
         key,
@@ -94,10 +96,11 @@ def _parameters(row: TweetColumns) -> list[object]:
         key if conversation_id == tweet_id else _LONG(conversation_id),
         bridges.UNSET if in_reply_to is None else _LONG(in_reply_to),
         media.encode() if media else bridges.UNSET,
+        packed.encode() if packed else bridges.UNSET,
         _LONG(ids.ms_of(tweet_id) * 1000),
     ]
 
 
 def _columns(tweet: Tweet) -> TweetColumns:
     media = " ".join(tweet.media_keys)
-    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, tweet.in_reply_to, media)
+    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, tweet.in_reply_to, media, entities.of(tweet))

@@ -31,7 +31,7 @@ from system.kernel import checkpoints, events, ids
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.settings import Settings
-from system.ports import OutboxRow
+from system.ports import Entry, OutboxRow
 from system.stores.cassandra import driver as bridges
 from system.stores.cassandra.driver import Bridge, Row
 
@@ -42,13 +42,16 @@ CONCURRENT_REMOVALS = 128
 # Ids per SELECT ... IN. Client CPU for 20 tweets on one node: 20 reads 3.7 ms, 4 reads 1.1 ms, one read 0.3
 # ms.
 IDS_PER_READ = 25
+CONCURRENT_COUNTS = 32  # partitions counted at a time
 PEERS_S = 20.0  # longest wait until nodes that start together know each other
 # Longest wait until all nodes know the tables: a node that missed the announcement of a table fetches the
 # schema a minute after its start.
 AGREE_S = 90.0
 SCHEMA = Path(__file__).with_name("schema.cql")
+ADDED = {"tweets_by_id": "entities text", "tweets_by_author": "entities text"}
+"""Table -> column that an existing table of an earlier version lacks."""
 
-_COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
+_COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys, entities"
 
 
 def shard_of(tweet_id: int) -> int:
@@ -107,7 +110,7 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def delete_above(self, floor_id: int) -> list[int]:
-        """Remove all tweets with ids above `floor_id`, and all outbox rows; return the removed ids.
+        """Remove all tweets with ids above `floor_id`, all replies, mentions and outbox rows; return the removed ids.
 
         This resets a lab to its seeded state; no event may be in flight. The system itself never removes a
         row.
@@ -116,7 +119,7 @@ class CassandraTweets:
         for start in range(0, len(later), CONCURRENT_REMOVALS):
             part = later[start : start + CONCURRENT_REMOVALS]
             await asyncio.gather(*(self._run("forget", (i, a, i), "remove the tweet") for i, a in part))
-        await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
+        await bridges.in_thread("truncate", lambda: self._truncate("replies", "mentions", "outbox", "outbox_marks"))
         return [tweet_id for tweet_id, _ in later]
 
     async def drop(self) -> None:
@@ -187,6 +190,39 @@ class CassandraTweets:
         values = (author_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
         return [_tweet(row) for row in await self._run("by_author", values, "read the author's tweets")]
 
+    # ---- counts --------------------------------------------------------------------------------------
+
+    async def tweet_counts(self, author_ids: Sequence[int]) -> dict[int, int]:
+        return await self._counts("tweet_count", author_ids, "count the tweets of a user")
+
+    async def note_reply(self, parent_id: int, tweet_id: int, deleted: bool = False) -> None:
+        # UNSET, not False: a post must not win over a delete.
+        values = (parent_id, tweet_id, True if deleted else bridges.UNSET, timestamp_of(tweet_id))
+        await self._run("note_reply", values, "note a reply")
+
+    async def reply_counts(self, parent_ids: Sequence[int]) -> dict[int, int]:
+        return await self._counts("reply_count", parent_ids, "count the replies to a tweet")
+
+    async def _counts(self, name: str, keys: Sequence[int], doing: str) -> dict[int, int]:
+        wanted, counts = list(dict.fromkeys(keys)), dict[int, int]()
+        for start in range(0, len(wanted), CONCURRENT_COUNTS):
+            part = wanted[start : start + CONCURRENT_COUNTS]
+            for key, rows in zip(part, await asyncio.gather(*(self._run(name, (key,), doing) for key in part)), strict=True):
+                existing, deleted = rows[0]
+                counts[key] = existing - deleted
+        return counts
+
+    # ---- mentions ------------------------------------------------------------------------------------
+
+    async def mention(self, tweet: Tweet, user_ids: Sequence[int]) -> None:
+        stamp = timestamp_of(tweet.id)
+        await asyncio.gather(*(self._run("mention", (user_id, tweet.id, tweet.author_id, stamp), "note a mention")
+                               for user_id in user_ids))
+
+    async def mentions(self, user_id: int, before: int | None, limit: int) -> list[Entry]:
+        values = (user_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
+        return [Entry(row[0], row[1]) for row in await self._run("mentions", values, "read the mentions of a user")]
+
     # ---- outbox --------------------------------------------------------------------------------------
 
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
@@ -231,12 +267,20 @@ class CassandraTweets:
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
+    async def mention_rows(self) -> int:
+        """Return the number of mentions of all users. A full scan, for the check after a reset."""
+        return len(await self._scan(f'SELECT id FROM "{self._keyspace}".mentions'))
+
     async def outbox_rows(self) -> int:
         """Return the number of rows in the outbox, whatever their age.
 
         A full scan, for the check after a reset.
         """
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
+
+    async def reply_rows(self) -> int:
+        """Return the number of noted replies to all tweets. A full scan, for the check after a reset."""
+        return len(await self._scan(f'SELECT id FROM "{self._keyspace}".replies'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
         """Yield the newest `limit` tweets of each author, one list per author, in the order of `author_ids`.
@@ -274,12 +318,16 @@ class CassandraTweets:
             time.sleep(0.2)
         execute(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
                 f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}")
-        rows = execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", self._keyspace)
-        existing = {row[0] for row in rows}
+        columns = "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s"
+        existing: dict[str, set[str]] = {}
+        for table, column, kind in execute(columns, self._keyspace):
+            existing.setdefault(table, set()).add(f"{column} {kind}")
         for name, statement in tables():
             if name not in existing:
                 head = "CREATE TABLE IF NOT EXISTS "
                 execute(statement.replace(head, f'{head}"{self._keyspace}".'))
+            elif name in ADDED and ADDED[name] not in existing[name]:
+                execute(f'ALTER TABLE "{self._keyspace}".{name} ADD {ADDED[name]}')  # null in the rows that exist
         try:
             session.cluster.refresh_schema_metadata(max_schema_agreement_wait=AGREE_S)
         except cassandra.DriverException as problem:
@@ -300,7 +348,7 @@ def tables() -> list[tuple[str, str]]:
 
 def _statements(keyspace: str) -> dict[str, str]:
     by_id, by_author = f"{keyspace}.tweets_by_id", f"{keyspace}.tweets_by_author"
-    insert = f"({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+    insert = f"({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
     tweet = f"INSERT INTO {by_id} {insert}; INSERT INTO {by_author} {insert};"
     event = f"INSERT INTO {keyspace}.outbox (shard, bucket, written_ms, event_id, topic, key, body) VALUES (?, ?, ?, ?, ?, ?, ?);"
     deleted = (
@@ -318,6 +366,12 @@ def _statements(keyspace: str) -> dict[str, str]:
         "one": f"{read} {by_id} WHERE id = ?",
         "some": f"{read} {by_id} WHERE id IN ?",
         "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",
+        # A count of a column leaves its nulls out: rows that are not deleted.
+        "tweet_count": f"SELECT count(id), count(deleted) FROM {by_author} WHERE author_id = ?",
+        "note_reply": f"INSERT INTO {keyspace}.replies (parent_id, id, deleted) VALUES (?, ?, ?) USING TIMESTAMP ?",
+        "reply_count": f"SELECT count(id), count(deleted) FROM {keyspace}.replies WHERE parent_id = ?",
+        "mention": f"INSERT INTO {keyspace}.mentions (user_id, id, author_id) VALUES (?, ?, ?) USING TIMESTAMP ?",
+        "mentions": f"SELECT id, author_id FROM {keyspace}.mentions WHERE user_id = ? AND id < ? LIMIT ?",
         "outbox": f"SELECT written_ms, topic, key, body FROM {keyspace}.outbox WHERE shard = ? AND bucket = ?",
         "mark": f"SELECT bucket FROM {keyspace}.outbox_marks WHERE shard = ?",
         "set_mark": f"UPDATE {keyspace}.outbox_marks USING TIMESTAMP ? SET bucket = ? WHERE shard = ?",
@@ -328,11 +382,11 @@ def _cells(tweet: Tweet) -> tuple[object, ...]:
     # UNSET, not None: a null would write a tombstone into every row.
     media = " ".join(tweet.media_keys) or bridges.UNSET
     reply = bridges.UNSET if tweet.in_reply_to is None else tweet.in_reply_to
-    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media)
+    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media, tweet.entities or bridges.UNSET)
 
 
 def _tweet(row: Row) -> Tweet:
-    tweet_id, author_id, text, conversation_id, in_reply_to, media, deleted = row
+    tweet_id, author_id, text, conversation_id, in_reply_to, media, packed, deleted = row
     return Tweet(
         id=tweet_id,
         author_id=author_id or 0,
@@ -342,4 +396,5 @@ def _tweet(row: Row) -> Tweet:
         in_reply_to=in_reply_to,
         media_keys=tuple(media.split()) if media else (),
         deleted=bool(deleted),
+        entities=packed,
     )

@@ -11,6 +11,9 @@ The index is sorted by id on disk, so newest-first stops early. A ranked search 
 time): scores depend on counts of the whole index, so without a view a tweet could move across a page
 boundary. Searches within SHARED_S share a view; Elasticsearch drops it after `view_s` without a search.
 
+The name of the index carries the version of its mapping. An index of another version is kept until its documents
+are in the current one: they are built from the tweet store again (`tweetlab/lab/reindex.py`).
+
 The native build answers 405 to `GET /`, so `client.info()` is never called. The queries:
 `elasticsearch/query.py`.
 """
@@ -39,6 +42,7 @@ from system.ports import Ask, Document, Found, Hit, Indexed
 from system.stores.elasticsearch import query as render
 
 SCHEMA = Path(__file__).with_name("tweets.json")
+REVISION = int(json.loads(SCHEMA.read_text(encoding="utf-8"))["mappings"]["_meta"]["revision"])
 # Documents per request when seeding: about 0.5 MB, within the 5-15 MB Elastic's own guide calls large.
 BULK = 2_000
 CONCURRENT_BULKS = 2  # when seeding: the client parses one while the server indexes the other
@@ -51,11 +55,12 @@ HITS = "pit_id,hits.hits._id,hits.hits.sort"
 
 
 class ElasticIndex:
-    """The index `<namespace>-tweets`. Shared by all tasks of one event loop."""
+    """The index `<namespace>-tweets-v<version of the mapping>`. Shared by all tasks of one event loop."""
 
     def __init__(self, client: elasticsearch.AsyncElasticsearch, settings: Settings) -> None:
         self._client = client
-        self._index = f"{settings.namespace.lower()}-tweets"
+        self._name = f"{settings.namespace.lower()}-tweets"
+        self._index = f"{self._name}-v{REVISION}"
         self._urls = ", ".join(settings.stores.elasticsearch_urls)
         # Per shard, not counting the primary.
         self._replicas = min(1, len(settings.stores.elasticsearch_urls) - 1)
@@ -85,31 +90,35 @@ class ElasticIndex:
         client = self._client.options(ignore_status=408)  # 408: the index does not exist, or is not open yet
         health = await self._call(client.cluster.health(index=self._index, wait_for_status="yellow", timeout="1s"))
         if health["timed_out"]:
-            raise StoreUnavailable(f"Elasticsearch at {self._urls} has no open index {self._index}; seeding creates it.",
-                                   definite=True)
+            older = await self.older()
+            fix = (f"it has {older[0]}, of another version: `tweetlab down` and `tweetlab up` rebuild it" if older
+                   else "`tweetlab up` creates it")
+            raise StoreUnavailable(f"Elasticsearch at {self._urls} has no open index {self._index}; {fix}.", definite=True)
 
     async def prepare(self) -> None:
         """Create the index if it does not exist. Safe to repeat, and from several processes concurrently.
 
-        An index with an older schema is removed first: the tweet store holds all its data, but seeding must
-        fill it again.
+        One of another version stays: `older` names it, and its documents must be built again.
         """
         schema = json.loads(SCHEMA.read_text())
         schema["settings"]["number_of_replicas"] = self._replicas
-        if await self._revision() not in (None, schema["mappings"]["_meta"]["revision"]):
-            await self.remove()
         client = self._client.options(ignore_status=400, request_timeout=30)  # 400: it already exists
         reply = await self._call(client.indices.create(index=self._index, **schema))
         kind = reply.get("error", {}).get("type", "") if isinstance(reply, dict) else ""
         if kind not in ("", "resource_already_exists_exception"):
             raise StoreUnavailable(f"Elasticsearch at {self._urls} did not create {self._index}: {kind}.", definite=True)
 
-    async def _revision(self) -> int | None:
-        """Return the revision of the index's schema; 0 if it names none, None if there is no index."""
+    async def older(self) -> list[str]:
+        """Return the names of this namespace's indices of other mapping versions."""
         client = self._client.options(ignore_status=404, request_timeout=30)
-        reply = await self._call(client.indices.get_mapping(index=self._index))
-        mapping = reply.get(self._index, {}).get("mappings")
-        return None if mapping is None else int(mapping.get("_meta", {}).get("revision", 0))
+        reply = await self._call(client.indices.get_mapping(index=f"{self._name},{self._name}-v*", ignore_unavailable=True))
+        return sorted(name for name in reply if name.startswith(self._name) and name != self._index)
+
+    async def remove_older(self) -> None:
+        """Delete the indices of other mapping versions. Safe to repeat."""
+        client = self._client.options(ignore_status=404, request_timeout=30)
+        for name in await self.older():
+            await self._call(client.indices.delete(index=name))
 
     async def index(self, documents: Sequence[Document]) -> Indexed:
         return await self._write(self._client, documents) if documents else Indexed()
@@ -158,6 +167,11 @@ class ElasticIndex:
         reply = await self._call(self._client.search(index=self._index_of(ask), body=body, filter_path=HITS))
         hits = reply.get("hits", {}).get("hits", ())
         return int(hits[0]["_id"]) if hits else None
+
+    async def histogram(self, ask: Ask, times_ms: Sequence[int]) -> list[int]:
+        body = render.histogram(ask, times_ms)
+        reply = await self._call_if_exists(self._client.search(index=self._index, body=body))
+        return [int(bucket["doc_count"]) for bucket in reply["aggregations"]["times"]["buckets"]]
 
     async def view(self) -> str:
         async with self._opening:
@@ -259,7 +273,8 @@ class ElasticIndex:
         return int(total["count"]), int(deleted["count"])
 
     async def remove(self) -> None:
-        """Delete this namespace's index. Safe to repeat."""
+        """Delete this namespace's index, and those of other versions. Safe to repeat."""
+        await self.remove_older()
         client = self._client.options(ignore_status=404, request_timeout=30)
         await self._call(client.indices.delete(index=self._index))
 

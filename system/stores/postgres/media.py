@@ -14,11 +14,16 @@ from system.ports import MediaState, Medium
 from system.stores.postgres.base import Postgres
 from system.stores.postgres.pool import Connection
 
-_ALL: LiteralString = "id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps, coalesce(declared, sha256)"
+_ALL: LiteralString = """id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps,
+            coalesce(declared, sha256), coalesce(served_size, 0), original_sweeps"""
 # The update locks the row, so it returns the state after every condemn that committed before it.
 _INITIALISE: LiteralString = f"""INSERT INTO media AS m (id, owner_id, content_type, size, sha256, declared, state)
             VALUES (%s, %s, %s, %s, %s, %s, 'initialised') ON CONFLICT (id) DO UPDATE SET size = m.size RETURNING {_ALL}"""
-_FINALISE: LiteralString = f"""UPDATE media SET sha256 = %s,
+_FINALISE: LiteralString = f"""UPDATE media SET
+            sha256 = CASE WHEN state = 'initialised' THEN %s ELSE sha256 END,
+            served_size = CASE WHEN state = 'initialised' THEN %s ELSE served_size END,
+            original_due_at = CASE WHEN state = 'initialised' THEN clock_timestamp() + make_interval(secs => %s)
+                              ELSE original_due_at END,
             changed_at = CASE WHEN state = 'initialised' THEN clock_timestamp() ELSE changed_at END,
             state = CASE WHEN state = 'initialised' THEN 'finalised' ELSE state END
             WHERE id = %s AND state <> 'condemned' RETURNING {_ALL}"""
@@ -45,6 +50,11 @@ _RESCHEDULE: LiteralString = """UPDATE media SET sweeps = sweeps + 1, due_at = c
             WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
 _DELETE: LiteralString = """DELETE FROM media
             WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
+_ORIGINALS_DUE: LiteralString = f"""SELECT {_ALL} FROM media WHERE original_due_at <= clock_timestamp()
+            AND state <> 'condemned' ORDER BY original_due_at LIMIT %s"""
+_ORIGINAL_SWEPT: LiteralString = """UPDATE media SET original_sweeps = original_sweeps + 1,
+            original_due_at = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND original_sweeps = %s AND original_due_at <= clock_timestamp() RETURNING id"""
 _LEAD: LiteralString = """UPDATE media_collector SET holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
             WHERE holder = %s OR expires_at < clock_timestamp() RETURNING holder"""
 
@@ -71,8 +81,8 @@ class PostgresMedia(Postgres):
         statement: LiteralString = f"SELECT {_ALL} FROM media WHERE tweet_id = ANY(%s) AND sweeps = 0 ORDER BY id"
         return [_medium(row) for row in await self._rows(statement, (list(tweet_ids),), "read media of tweets")]
 
-    async def finalise(self, media_id: str, sha256: str) -> Medium | None:
-        rows = await self._rows(_FINALISE, (sha256, media_id), "finalise the medium")
+    async def finalise(self, media_id: str, sha256: str, size: int, original_s: float) -> Medium | None:
+        rows = await self._rows(_FINALISE, (sha256, size, float(original_s), media_id), "finalise the medium")
         return _medium(rows[0]) if rows else None
 
     async def attach(self, owner_id: int, media_ids: Sequence[str], tweet_id: int) -> list[str]:
@@ -116,10 +126,17 @@ class PostgresMedia(Postgres):
         else:
             await self._rows(_RESCHEDULE, (float(again_s), medium.id, medium.sweeps), "record the removal")
 
+    async def originals_due(self, limit: int) -> list[Medium]:
+        return [_medium(row) for row in await self._rows(_ORIGINALS_DUE, (limit,), "read media with uploaded bytes")]
+
+    async def original_swept(self, medium: Medium, again_s: float | None) -> None:
+        values = (None if again_s is None else float(again_s), medium.id, medium.original_sweeps)  # NULL: never
+        await self._rows(_ORIGINAL_SWEPT, values, "record the removal of the uploaded bytes")
+
     async def lead(self, holder: str, ttl_s: float) -> bool:
         return bool(await self._rows(_LEAD, (holder, float(ttl_s), holder), "acquire the collector's lease"))
 
 
 def _medium(row: tuple[Any, ...]) -> Medium:
-    media_id, owner_id, content_type, size, sha256, state, tweet_id, sweeps, declared = row
-    return Medium(media_id, owner_id, content_type, size, sha256, MediaState(state), tweet_id, sweeps, declared)
+    media_id, owner_id, content_type, size, sha256, state, *others = row
+    return Medium(media_id, owner_id, content_type, size, sha256, MediaState(state), *others)

@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS media (
     owner_id bigint NOT NULL,
     content_type text NOT NULL,
     size bigint NOT NULL,                 -- bytes, as declared; the signed URL accepts no other size
-    sha256 text NOT NULL,                 -- hex; if it was not declared, empty until the bytes are checked
+    sha256 text NOT NULL,                 -- hex; of the served object once finalised, else as declared
     state text NOT NULL CHECK (state IN ('initialised', 'finalised', 'attached', 'condemned')),
     tweet_id bigint,                      -- the tweet of an attached medium
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -19,8 +19,14 @@ CREATE TABLE IF NOT EXISTS media (
 ) WITH (fillfactor = 80);
 -- The digest declared at initialize, '' for none; NULL in rows of older labs, where `sha256` is used instead.
 ALTER TABLE media ADD COLUMN IF NOT EXISTS declared text;
+-- The served object, and when the uploaded bytes are removed (again); NULL in rows of older labs, where one object
+-- was both.
+ALTER TABLE media ADD COLUMN IF NOT EXISTS served_size bigint;
+ALTER TABLE media ADD COLUMN IF NOT EXISTS original_due_at timestamptz;
+ALTER TABLE media ADD COLUMN IF NOT EXISTS original_sweeps int NOT NULL DEFAULT 0;
 CREATE INDEX IF NOT EXISTS media_by_tweet ON media (tweet_id) WHERE tweet_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS media_waiting ON media (changed_at) WHERE state <> 'condemned' AND NOT confirmed;
+CREATE INDEX IF NOT EXISTS media_originals ON media (original_due_at) WHERE original_due_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS media_due ON media (due_at) WHERE state = 'condemned';
 
 CREATE TABLE IF NOT EXISTS media_collector (

@@ -87,6 +87,10 @@ class PostgresUsers(OutboxWriter):
         rows = await self._rows(statement, (username,), "read the user")
         return _user(rows[0]) if rows else None
 
+    async def ids_of(self, usernames: Sequence[str]) -> dict[str, int]:
+        statement: LiteralString = "SELECT lower(username), id FROM users WHERE lower(username) = ANY(%s)"
+        return {row[0]: row[1] for row in await self._rows(statement, (list(usernames),), "find users by name")}
+
     async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
         statement: LiteralString = "SELECT set_profile(%s, %s, %s)"
         ((changed,),) = await self._rows(statement, (user_id, name, protected), "change the profile")

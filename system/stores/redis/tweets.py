@@ -8,6 +8,7 @@ import orjson
 
 from system.kernel.events import Tweet
 from system.kernel.settings import Settings
+from system.kernel.text import entities
 from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Link
 
@@ -69,11 +70,12 @@ class RedisTweets(Redis):
 
 def _encoded(tweet: Tweet) -> bytes:
     return orjson.dumps([tweet.id, tweet.author_id, tweet.text, tweet.created_ms, tweet.conversation_id, tweet.in_reply_to,
-                         tweet.media_keys])
+                         tweet.media_keys, False, entities.of(tweet)])
 
 
 def _decoded(value: bytes) -> Tweet | None:
     if value == DELETED:
         return None
-    tweet_id, author_id, text, created_ms, conversation_id, in_reply_to, media_keys = orjson.loads(value)
-    return Tweet(tweet_id, author_id, text, created_ms, conversation_id, in_reply_to, tuple(media_keys))
+    parts = orjson.loads(value)  # the fields of a Tweet in order; an entry of an earlier version ends after the seventh
+    parts[6] = tuple(parts[6])
+    return Tweet(*parts)

@@ -141,15 +141,6 @@ class MinioBlobs:
         self._expect(status, 200, f"GET of {key}", body)
         return body
 
-    async def start(self, key: str, count: int) -> bytes:
-        status, _, body = await self._exchange("GET", key, headers={"range": f"bytes=0-{count - 1}"})
-        if status == 404:
-            raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
-        if status == 416:  # an empty object has no first byte
-            return b""
-        self._expect(status, 206, f"GET of the start of {key}", body)
-        return body
-
     async def remove(self, key: str) -> None:
         status, _, body = await self._exchange("DELETE", key)
         self._expect(status, 204, f"DELETE of {key}", body)
@@ -208,7 +199,7 @@ class MinioBlobs:
             for other in (other for other in range(len(self._signers)) if other != current):
                 with contextlib.suppress(aiohttp.ClientError, OSError):
                     retried = await self._send_to(other, method, key, **options)
-                    if retried[0] in (200, 206, 416):
+                    if retried[0] == 200:
                         return retried
         return reply
 

@@ -1,9 +1,10 @@
 """The journey of a picture: initialize an upload, PUT to the signed URL, finalize, look up its URL, GET it from the edge twice.
 
-The first GET fills the edge's cache, the second is served from it; the bytes of both are compared.
+The first GET fills the edge's cache, the second is served from it; both must return the bytes whose SHA-256 the
+look-up states. They must look like the upload, and must not contain the canary position of its metadata.
 
 One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first
-step that was not ok; a picture that is returned with other bytes is `info`, with that error. Runs in Locust's
+step that was not ok; a picture that is returned differently is `info`, with that error. Runs in Locust's
 process.
 """
 
@@ -11,23 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import random
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import orjson
 
+from scenarios.world import pictures
 from tweetlab.load.generator import wire
-from tweetlab.load.generator.journeys import Op, Row, sha
+from tweetlab.load.generator.journeys import Op, Row
 from tweetlab.load.generator.tokens import Tokens
 
 INITIALIZE = "/2/media/upload/initialize"
 FINALIZE = "/2/media/upload/{id}/finalize"
 SHOW = "/2/media/{id}"
-TYPE = "image/png"
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-SIZES_BYTES = (2_000, 40_000)  # a small picture: the journey is measured, not the disk
 CONNECTIONS = 64
 TIMEOUT_S = 10.0
 
@@ -42,24 +40,26 @@ class Uploads:
     def journey(self, op: Op, before_send: Callable[[int], None]) -> tuple[wire.Answer, Row]:
         """Run all steps; return one reply for the journey, with the send time of the first step, and columns of its row.
 
-        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after
+        `target`: number of the picture, `body_sha`: digest of its look; a check compares it with storage after
         the run.
         """
-        picture = picture_of(op)
+        picture = pictures.draw(op.seed, op.number)
+        look = pictures.look(picture.data)
         walk = _Walk(self, op.user, before_send)
-        wanted = {"media_type": TYPE, "total_bytes": len(picture), "sha256": hashlib.sha256(picture).hexdigest()}
+        wanted = {"media_type": picture.media_type, "total_bytes": len(picture.data),
+                  "sha256": hashlib.sha256(picture.data).hexdigest()}
         upload = walk.api("initialize", "POST", INITIALIZE, wanted)
         if upload is not None:
-            walk.signed("put", "PUT", str(upload.get("upload_url", "")), picture, upload.get("upload_headers"))
+            walk.signed("put", "PUT", str(upload.get("upload_url", "")), picture.data, upload.get("upload_headers"))
             name = str(upload.get("id", ""))
             walk.api("finalize", "POST", FINALIZE.format(id=name), None)
             shown = walk.api("show", "GET", SHOW.format(id=name), None) or {}
             for step in ("get", "get again"):
-                got = walk.signed(step, "GET", str(shown.get("url", "")), b"")
-                if got is not None and got != picture:
-                    walk.fail(f"{step}: the picture was returned with other bytes")
+                received = walk.signed(step, "GET", str(shown.get("url", "")), b"")
+                if received is not None and (problem := _flaw(received, str(shown.get("sha256", "")), look)):
+                    walk.fail(f"{step}: the picture was returned {problem}")
         _, _, number = str((upload or {}).get("id", "")).partition("_")
-        known = {"target": int(number), "body_sha": sha(picture)} if number.isdecimal() else {}
+        known = {"target": int(number), "body_sha": look} if number.isdecimal() else {}
         return walk.reply(), known
 
     def wire_to(self, address: str) -> wire.Wire:
@@ -140,7 +140,10 @@ class _Walk:
         return dataclasses.replace(last, sent_ns=self._sent_ns, body=b"")
 
 
-def picture_of(op: Op) -> bytes:
-    """Return the bytes of an operation's picture."""
-    draw = random.Random(op.seed << 32 | op.number)
-    return SIGNATURE + draw.randbytes(draw.randint(*SIZES_BYTES))
+def _flaw(received: bytes, sha256: str, look: str) -> str:
+    """Return how a picture from the edge differs from what was promised; "" if it does not."""
+    if pictures.canaries_in(received):
+        return pictures.LEAKED
+    if hashlib.sha256(received).hexdigest() != sha256:
+        return "with other bytes than its SHA-256 states"
+    return "" if pictures.look(received) == look else "with another look"

@@ -25,5 +25,6 @@ OPERATIONS: dict[str, Operation] = {
         {201: data(record({
             "id": MEDIA_ID, "media_key": MEDIA_ID, "expires_after_secs": COUNT, "upload_url": {"type": "string"},
             "upload_method": {"const": "PUT"}, "upload_headers": HEADERS}))},
-        (KEY,), record({"media_type": TYPES, "total_bytes": whole(1, 5 * 1024 * 1024)}, {"sha256": SHA256}, closed=False)),
+        (KEY,), record({"media_type": TYPES, "total_bytes": whole(1, 5 * 1024 * 1024)}, {
+            "sha256": SHA256, "media_category": {"type": "string", "enum": ["tweet_image", "tweet_gif"]}})),
 }

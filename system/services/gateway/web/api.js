@@ -3,7 +3,7 @@
 const STORAGE_KEY = "tweetlab.lab.session";
 const PAGE = 20;
 // Counts are returned only if named, and then every other field has to be named too.
-const TWEET_QUERY = { expansions: "author_id", "tweet.fields": "attachments,author_id,created_at,public_metrics,referenced_tweets" };
+const TWEET_QUERY = { expansions: "author_id", "tweet.fields": "attachments,author_id,created_at,entities,public_metrics,referenced_tweets" };
 
 let session = null;
 try {

@@ -1,7 +1,8 @@
 // Routes the hash of the address (#/…) to a view, shows it, and updates focus, title and navigation.
 
 import * as api from "./api.js";
-import { avatar, el, icon, notify } from "./dom.js";
+import { addressOf, avatar, el, icon, notify } from "./dom.js";
+import * as text from "./text.js";
 import * as views from "./views.js";
 
 const main = document.getElementById("main");
@@ -42,7 +43,7 @@ function navigate() {
 function find(event) {
   event.preventDefault();
   const words = new FormData(event.currentTarget).get("q").trim();
-  if (words) location.hash = words.startsWith("@") ? `#/u/${encodeURIComponent(words.slice(1))}` : `#/search/${encodeURIComponent(words)}`;
+  if (words) location.hash = addressOf(words);
 }
 
 async function signOut() {
@@ -91,4 +92,5 @@ async function show(moved = true) {
 api.ended.listener = () => { notify("Your session has ended; sign in again.", true); show(); };
 window.addEventListener("hashchange", () => show());
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.querySelector("h1")?.focus(); });
+text.load().catch((problem) => notify(problem.message, true));
 show(false);

@@ -40,16 +40,28 @@ export function icon(name) {
   return svg;
 }
 
-const PARTS = /(https?:\/\/[^\s<>"']+|(?<![\p{L}\p{N}_])[#@][\p{L}\p{N}_]+)/gu;
+/** Return the address of a search; of a profile for a single @name. */
+export const addressOf = (words) =>
+  /^@[A-Za-z0-9_]{1,15}$/.test(words) ? `#/u/${words.slice(1)}` : `#/search/${encodeURIComponent(words)}`;
 
-/** Return the nodes of a tweet's text: text, and links for #tags, @names and http(s) URLs. */
-export function linked(text) {
-  return text.split(PARTS).map((part, index) => {
-    if (index % 2 === 0) return part;
-    if (part[0] === "#") return el("a", { href: `#/search/${encodeURIComponent(part)}` }, part);
-    if (part[0] === "@") return el("a", { href: `#/u/${encodeURIComponent(part.slice(1))}` }, part);
-    return URL.canParse(part) ? el("a", { href: part, rel: "noopener noreferrer nofollow", target: "_blank" }, part) : part;
-  });
+/** Return the nodes of a tweet's text: text, and links for the entities, whose positions count code points. */
+export function linked(text, entities = {}) {
+  const chars = [...text];
+  const found = Object.entries(entities).flatMap(([kind, list]) => list.map((entity) => ({ kind, ...entity })));
+  const nodes = [];
+  let end = 0;
+  for (const entity of found.sort((a, b) => a.start - b.start)) {
+    nodes.push(chars.slice(end, entity.start).join(""), linkOf(entity, chars.slice(entity.start, entity.end).join("")));
+    end = entity.end;
+  }
+  return [...nodes, chars.slice(end).join("")];
+}
+
+function linkOf(entity, shown) {
+  if (entity.kind === "mentions") return el("a", { href: `#/u/${encodeURIComponent(entity.username)}` }, shown);
+  if (entity.kind !== "urls") return el("a", { href: `#/search/${encodeURIComponent(shown)}` }, shown);
+  if (!/^https?:/i.test(entity.expanded_url) || !URL.canParse(entity.expanded_url)) return shown;
+  return el("a", { href: entity.expanded_url, rel: "noopener noreferrer nofollow", target: "_blank" }, shown);
 }
 
 const STEPS = [[60, "second"], [3600, "minute"], [86400, "hour"], [604800, "day"]];

@@ -17,10 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from system.kernel.settings import Settings
+from system.kernel.text import rules
 
 HERE = Path(__file__).parent
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".svg": "image/svg+xml"}
+         ".svg": "image/svg+xml", ".json": "application/json"}
+TEXT_RULES = "/web/text-rules.json"  # the tables by which a text is counted
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,16 @@ class File:
 
 def files() -> dict[str, File]:
     """Return path -> file: `index.html` at /, the rest below /web/."""
-    by_path = {}
+    by_path = {TEXT_RULES: _file(rules.PATH)}
     for path in sorted(HERE.iterdir()):
         if path.suffix in TYPES:
-            body = path.read_bytes()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            by_path["/" if path.name == "index.html" else f"/web/{path.name}"] = File(body, TYPES[path.suffix], etag)
+            by_path["/" if path.name == "index.html" else f"/web/{path.name}"] = _file(path)
     return by_path
+
+
+def _file(path: Path) -> File:
+    body = path.read_bytes()
+    return File(body, TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def media_origins(config: Settings) -> list[str]:

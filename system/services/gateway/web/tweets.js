@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { avatar, busy, count, el, icon, linked, notify, when } from "./dom.js";
+import { hasInvalid, MAX_WEIGHT, weight } from "./text.js";
 
-const MAX_TEXT = 280;
 const MAX_PICTURE_BYTES = 5 * 1024 * 1024;
 const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
 const URL_TTL_MS = 60_000; // signed URLs are valid for two minutes; requested again before that
@@ -96,7 +96,7 @@ export function tweetCard(tweet, author = { id: tweet.author_id, name: "Unknown 
     el("a", { class: "face", href: profile, tabindex: "-1", "aria-hidden": "true" }, avatar(author)),
     el("div", { class: "body" }, head,
       parent ? el("p", { class: "soft small" }, "In reply to ", el("a", { href: `#/t/${parent.id}` }, "this tweet")) : null,
-      tweet.text ? el("p", { class: "text", dir: "auto" }, linked(tweet.text)) : null,
+      tweet.text ? el("p", { class: "text", dir: "auto" }, linked(tweet.text, tweet.entities)) : null,
       pictures(tweet, author), acts));
   return article;
 }
@@ -201,10 +201,11 @@ export function composer(posted, replyTo = null) {
   let request = null; // a retry of the same draft after a lost response keeps its key, and makes no second tweet
   const check = () => {
     request = null;
-    const size = [...text.value].length;
-    left.textContent = size > MAX_TEXT - 60 ? String(MAX_TEXT - size) : "";
-    left.classList.toggle("bad", size > MAX_TEXT);
-    send.disabled = size > MAX_TEXT || !(text.value.trim() || picture.file());
+    const size = weight(text.value);
+    const bad = size > MAX_WEIGHT || hasInvalid(text.value);
+    left.textContent = size > MAX_WEIGHT - 60 ? String(MAX_WEIGHT - size) : "";
+    left.classList.toggle("bad", bad);
+    send.disabled = bad || !(text.value.trim() || picture.file());
     text.style.height = "auto";
     text.style.height = `${text.scrollHeight}px`;
   };

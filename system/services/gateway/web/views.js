@@ -1,7 +1,7 @@
 // The views of the client. Each function returns { title, nodes of <main>, focus, leave }.
 
 import * as api from "./api.js";
-import { avatar, busy, count, el, icon, notify } from "./dom.js";
+import { addressOf, avatar, busy, count, el, icon, notify } from "./dom.js";
 import { composer, tweetCard, tweetList } from "./tweets.js";
 
 const POLL_EVERY_MS = 8000;
@@ -50,14 +50,14 @@ export function home() {
 
 /** Tweets that match the query, in the lab's default order. */
 export function search(words) {
-  const field = el("input", { type: "search", name: "q", value: words, maxlength: 512, placeholder: "Words or #tags",
+  const field = el("input", { type: "search", name: "q", value: words, maxlength: 512, placeholder: "Words, #tags, @names",
     "aria-label": "Search tweets", autocomplete: "off" });
   const form = el("form", { class: "search-form", role: "search" }, icon("search"), field,
     el("button", { class: "primary", type: "submit" }, "Search"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const query = field.value.trim();
-    location.hash = query.startsWith("@") ? `#/u/${encodeURIComponent(query.slice(1))}` : `#/search/${encodeURIComponent(query)}`;
+    location.hash = addressOf(query);
   });
   const results = words ? tweetList((cursor) => api.search(words, { next_token: cursor }), `No tweets match “${words}”.`).root
     : el("p", { class: "note" }, "Search for words, #tags, from:name, \"a phrase\" or -word; @name opens a profile.");

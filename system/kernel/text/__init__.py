@@ -1,0 +1,1 @@
+"""Text as Twitter counts it and as a search compares it: weights, entities, folding. Pure: reads no clock, no store."""
