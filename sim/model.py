@@ -96,6 +96,7 @@ class Model:
         like = self.engine.bindings.nodes[first]
         if node is not like:
             node.amortization, node.off_path = like.amortization and like.amortization.copy(), like.off_path
+            node.slowness = like.slowness
         knobs = self.policies
         seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
         instance = Instance(name, number, node, seats)

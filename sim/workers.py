@@ -38,7 +38,7 @@ def _fan_out() -> Steps:
 
 
 def _fan_out_deleted() -> Steps:
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
+    chunk = (*stores.redis("remove", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
     return (
         Cpu(FANOUT, "event"),
         *stores.redis("own"),

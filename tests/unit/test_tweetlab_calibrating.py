@@ -11,7 +11,8 @@ from system.kernel.errors import CouldNotRun
 from tweetlab import demo, home
 from tweetlab.calibrate import experiment, store
 
-HERE = {"cpu_model": "AMD EPYC", "cores": 2, "versions": {"redis": "7.0.15", "kafka": "4.1.1"}, "loopback_us": 20.0, "fsync_ms": 0.4}
+HERE = {"cpu_model": "AMD EPYC", "cores": 2, "versions": {"redis": "7.0.15", "kafka": "4.1.1"}, "loopback_us": 20.0,
+        "fsync_ms": 0.4}
 
 
 class Screen:
@@ -88,7 +89,7 @@ def test_small_differences_of_speed_and_missing_servers_are_no_difference():
 
 
 def rung(**error):
-    return Rung(1, 110.0, 0.5, error, dict.fromkeys(error, 0.01), {}, {})
+    return Rung(1, 110.0, 0.5, True, error, dict.fromkeys(error, 0.01), {}, {})
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ async def test_the_demo_keeps_a_quick_calibration_that_passes_its_gate(quick):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("value", [
-    experiment.Result(made("quick"), (rung(cpu=0.4),), ("stage 1 (110/s, 50% of the machine): cpu is off by +40%; 3% is allowed",)),
+    experiment.Result(made("quick"), (rung(cpu=0.4),), ("the median error of cpu over 3 rungs is 40%; 3% is allowed",)),
     CouldNotRun("The run calibrate_quick/1 is void: another program took the CPU.")])
 async def test_a_refused_quick_calibration_ends_nothing_and_is_named(quick, value):
     """The demo goes on with the shipped calibration, whose label says why; nothing of the refused one is kept."""
