@@ -11,7 +11,7 @@ import pytest
 
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.search_query import Author, Phrase, Query, Rank, Tag, Word
-from system.ports import Ask
+from system.ports import Ask, Indexed
 from tests.helpers.adapters import opened
 from tests.helpers.search_fixtures import FIRST, NOW_MS, document, found, words
 
@@ -165,6 +165,31 @@ async def test_each_item_of_a_bulk_is_done_refused_or_busy(statuses, refused, bu
     outcome = await index.index([document(number, "x") for number in range(3)])
     assert sorted(outcome.refused) == [FIRST + number for number in refused]
     assert list(outcome.busy) == [FIRST + number for number in busy]
+    await index.close()
+
+
+async def test_a_load_sends_again_what_a_busy_node_did_not_accept(real_settings, monkeypatch) -> None:
+    """Its heap may be full for a moment: the whole request fails, or some documents; the others are not sent again."""
+    from system.stores.elasticsearch import index as elastic_index
+
+    index = await elastic_index.ElasticIndex.open(real_settings)
+    monkeypatch.setattr(elastic_index, "LOAD_PAUSE_S", 0.0)
+    sent: list[list[int]] = []
+
+    async def respond(client, documents):
+        sent.append([one.tweet.id - FIRST for one in documents])
+        if len(sent) == 1:
+            raise StoreUnavailable("429: data too large")
+        return Indexed(busy=(FIRST + 1,) if len(sent) == 2 else ())
+
+    monkeypatch.setattr(index, "_write", respond)
+    await index._load(index._client, [document(number, "x") for number in range(3)])
+    assert sent == [[0, 1, 2], [0, 1, 2], [1]]
+
+    sent.clear()
+    monkeypatch.setattr(elastic_index, "LOAD_TRIES", 1)
+    with pytest.raises(StoreUnavailable, match="data too large"):
+        await index._load(index._client, [document(0, "x")])
     await index.close()
 
 
