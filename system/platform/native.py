@@ -30,7 +30,7 @@ from system.platform import health, paths, targets
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
 from system.platform.install import preflight
-from system.platform.process import cgroups, children, orphan_cleanup
+from system.platform.process import cgroups, log_tail, orphan_cleanup
 from system.platform.provider import Killed, NodeStatus, Prepare, Progress
 from system.platform.regions import network
 from system.platform.servers import SERVERS, postgres, services
@@ -137,7 +137,7 @@ class Lab:
         if not path.exists():
             known = ", ".join(sorted(log.stem for log in path.parent.glob("*.log"))) or "none"
             raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
-        return children.log_end(path, lines)
+        return log_tail.log_end(path, lines)
 
     def address(self, kind: str, instance: int = 1) -> str:
         """Return where a node `<kind>-<instance>` listens, host:port.
@@ -170,6 +170,17 @@ class Lab:
     async def kill(self, node: str) -> Killed:
         """SIGKILL a node's processes and return which process it was."""
         return Killed(**await self._call({"op": "kill", "node": node}))
+
+    async def pause(self, node: str) -> None:
+        """Freeze every process of a node; return when the kernel reports all of them as frozen. Safe to repeat.
+
+        The node stays frozen until `resume`, or until it is killed. Raises CouldNotRun if it has no process.
+        """
+        await self._call({"op": "pause", "node": node})
+
+    async def resume(self, node: str) -> None:
+        """Let a paused node continue. Safe to repeat, and on a node that is not paused."""
+        await self._call({"op": "resume", "node": node})
 
     async def stop_node(self, node: str) -> None:
         """Stop one node by its own signal; it stays down until `start_node`."""
@@ -253,7 +264,7 @@ class Lab:
         deadline = loop.time() + SUPERVISOR_TIMEOUT_S
         while not await self.is_up():
             if process.poll() is not None or loop.time() > deadline:
-                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{children.log_end(log)}")
+                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{log_tail.log_end(log)}")
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:

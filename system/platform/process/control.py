@@ -29,7 +29,8 @@ from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.kernel.telemetry import logs
 from system.platform.paths import Paths
 from system.platform.process import cgroups, orphan_cleanup
-from system.platform.process.children import Child
+from system.platform.process.child import Child
+from system.platform.process.children import NativeRuntime
 from system.platform.process.supervisor import Request, Supervisor
 from system.platform.provider import Progress
 
@@ -158,11 +159,13 @@ class Control:
             "status": supervisor.status,
             "cpu_ns": lambda: _later(supervisor.cpu_ns),
             "rss_bytes": lambda: asyncio.to_thread(supervisor.rss_bytes),
-            "kill": lambda: _later(lambda: supervisor.kill(node)),
+            "kill": lambda: supervisor.kill(node),
+            "pause": lambda: supervisor.child(node).pause(),
+            "resume": lambda: supervisor.child(node).resume(),
             "stop_node": lambda: supervisor.child(node).stop(),
             "start_node": lambda: supervisor.child(node).start(),
             "auto_heal": lambda: _later(lambda: supervisor.auto_heal(node, bool(request["on"]))),
-            "set_quota": lambda: _later(lambda: supervisor.child(node).limit(request["cores"])),
+            "set_quota": lambda: supervisor.child(node).limit(request["cores"]),
             "scale": lambda: asyncio.shield(supervisor.autoscaler.scale(str(request["service"]), int(request["instances"]))),
             "scaling": lambda: _later(supervisor.autoscaler.state),
             "set_scaling": lambda: asyncio.shield(
@@ -210,7 +213,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(paths: Paths) -> None:
-    await Control(Supervisor(paths)).serve()
+    await Control(Supervisor(paths, NativeRuntime(paths))).serve()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from system.kernel.errors import CouldNotRun
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.scaling.haproxy_runtime import DRAIN_S, LOOK_S, Backend, HaproxyRuntime, Server, Unresponsive
 from system.platform.servers import haproxy
 
