@@ -126,7 +126,7 @@ class CacheLoss:
         async with _client(node.address) as client:
             server = await client.info("server")
             pid = int(server["process_id"])
-            if pid not in (node.pid, *procs.descendants(node.pid)):
+            if pid not in {procs.own_pid(each) for each in (node.pid, *procs.descendants(node.pid))}:
                 raise CouldNotRun(f"The Redis at {node.address} is process {pid}, not {node.name}'s {node.pid}; it is not "
                                   "this lab's, so it is not flushed.")
             keys = await client.dbsize()

@@ -86,6 +86,11 @@ class Paths:
         return self.data_dir / "layout.json"
 
     @property
+    def provider(self) -> Path:
+        """The name of the provider whose data the data directory holds."""
+        return self.data_dir / "provider"
+
+    @property
     def effects(self) -> Path:
         return self.state / "effects"
 

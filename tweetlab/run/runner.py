@@ -200,6 +200,7 @@ def _scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
 
 def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict[str, Any]:
     return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
+            "provider": lab.lab.provider, **({"images": images} if (images := lab.lab.images(blueprint.load(scenario.platform))) else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}
 

@@ -7,12 +7,13 @@ The supervisor, the autoscaler and the healing use only `Child` and `Runtime`. T
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from system.platform.blueprint import Node
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint, Node
 from system.platform.process import procs
 from system.platform.servers.base import Context
 
@@ -53,7 +54,10 @@ class Child(Protocol):
 
     @property
     def log(self) -> Path:
-        """The file that holds the node's output."""
+        """The file of this machine that holds the node's output."""
+
+    def host_path(self, path: Path) -> Path:
+        """Return where this machine finds a file that the node names `path`, such as a socket."""
 
     def is_alive(self) -> bool:
         """Return whether its main process runs; a paused one does."""
@@ -112,14 +116,18 @@ Changed = Callable[[], None]
 class Runtime(Protocol):
     """What runs the nodes of one lab.
 
-    `name`: the provider, as `tweetlab up --provider` and a run's record name it. `accounting`: "v1", "v2" or
-    "none", the control groups that count CPU time and enforce quotas.
+    `name`: the provider, as `tweetlab up --provider` and a run's record name it. `plan`: the addresses of its
+    nodes. `accounting`: "v1", "v2" or "none", the control groups that count CPU time and enforce quotas.
     """
 
     name: str
+    plan: Plan
 
     @property
     def accounting(self) -> str: ...
+
+    def context(self, node: Node, blueprint: Blueprint, env: Mapping[str, str]) -> Context:
+        """Return what the launch of a node depends on. `env`: for our services."""
 
     async def prepare(self, nodes: tuple[Node, ...]) -> None:
         """Check and create what these nodes need to start.

@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 from system.platform import paths
 from system.platform.addresses import Plan
-from system.platform.blueprint import Node, Running
+from system.platform.blueprint import Blueprint, Node, Running
 from system.platform.install import preflight
 from system.platform.process import cgroups, procs
 from system.platform.process.cgroups import Groups
@@ -43,33 +43,37 @@ class NativeRuntime:
     name = "native"
 
     def __init__(self, lab: paths.Paths) -> None:
-        self._paths, self._plan = lab, Plan(lab.range)
+        self._paths, self.plan = lab, Plan(lab.range)
         self.groups = cgroups.open_groups(lab.lab_id)
 
     @property
     def accounting(self) -> str:
         return self.groups.kind
 
+    def context(self, node: Node, blueprint: Blueprint, env: Mapping[str, str]) -> Context:
+        return Context(node, blueprint, self.plan, self._paths, env)
+
     async def prepare(self, nodes: tuple[Node, ...]) -> None:
-        preflight.check_ports(nodes, self._plan)
+        preflight.check_ports(nodes, self.plan)
 
     def child(self, ctx: Context, changed: Changed) -> Child:
-        return ProcessChild(ctx, self.groups, changed)
+        return ProcessChild(ctx, self._paths, self.groups, changed)
 
     def process_tree(self) -> procs.Tree | None:
         return procs.process_tree() if self.groups.kind == "none" else None
 
     async def remove(self) -> None:
-        network.remove(self._paths, self._plan)
+        network.remove(self._paths, self.plan)
         self.groups.remove()
 
 
 class ProcessChild(Lifecycle):
     """One node as a process of this machine. See `Child` for the contract of its methods."""
 
-    def __init__(self, ctx: Context, groups: Groups, changed: Changed) -> None:
-        super().__init__(ctx, changed)
+    def __init__(self, ctx: Context, lab: paths.Paths, groups: Groups, changed: Changed) -> None:
+        super().__init__(ctx, lab, changed)
         self.groups = groups
+        self._launch: Launch | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._past_cpu_ns = 0
 
@@ -88,7 +92,7 @@ class ProcessChild(Lifecycle):
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self._launch.stop_signal)
 
-    def _after_stop(self) -> None:
+    async def _after_stop(self) -> None:
         for source, destination in self._launch.harvest if self._launch else ():
             with contextlib.suppress(OSError):  # the node was killed, another lab moved the file first, or the disk is full
                 source.replace(destination)
@@ -153,6 +157,7 @@ class ProcessChild(Lifecycle):
 
     async def _spawn(self) -> None:
         launch = self._launch = self.server.launch(self.ctx)
+        self._stop_timeout_s = launch.stop_timeout_s
         await asyncio.to_thread(prepare, self.ctx, launch)
         joins = self.groups.make(self.node.name)
         self.groups.set_quota(self.node.name, None)

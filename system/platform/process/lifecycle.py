@@ -21,10 +21,11 @@ from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 from system.platform import health
+from system.platform.paths import Paths
 from system.platform.process import log_tail, procs
 from system.platform.process.child import Changed, Identity
 from system.platform.servers import SERVERS
-from system.platform.servers.base import Context, Launch
+from system.platform.servers.base import Context
 
 RESTART_PAUSE_S = 0.1
 MAX_RESTART_PAUSE_S = 5.0
@@ -33,10 +34,11 @@ NO_SPACE = "No space left on device"
 
 
 class Lifecycle(abc.ABC):
-    """The part of `Child` that does not depend on what runs the node."""
+    """The part of `Child` that does not depend on what runs the node. `paths`: of the lab, on this machine."""
 
-    def __init__(self, ctx: Context, changed: Changed) -> None:
+    def __init__(self, ctx: Context, paths: Paths, changed: Changed) -> None:
         self.ctx = ctx
+        self.paths = paths
         self.node = ctx.node
         self.server = SERVERS[ctx.node.kind]
         self.state = "stopped"
@@ -48,7 +50,7 @@ class Lifecycle(abc.ABC):
         self.started_at = 0.0
         self.answer = ""
         self._changed = changed
-        self._launch: Launch | None = None
+        self._stop_timeout_s = 0.0
         self._exited = asyncio.Event()
         self._exited.set()
         self._exit_code: int | None = None
@@ -60,7 +62,7 @@ class Lifecycle(abc.ABC):
 
     @abc.abstractmethod
     async def _spawn(self) -> None:
-        """Start the main process and call `_watch`. Raises CouldNotRun or OSError."""
+        """Start the main process, set `_stop_timeout_s` and call `_watch`. Raises CouldNotRun or OSError."""
 
     @abc.abstractmethod
     async def _ask_to_stop(self) -> None:
@@ -86,12 +88,18 @@ class Lifecycle(abc.ABC):
     def _after_death(self) -> None:  # noqa: B027 - optional
         """Clean up after a process that died by itself."""
 
-    def _after_stop(self) -> None:  # noqa: B027 - optional
+    async def _after_stop(self) -> None:  # noqa: B027 - optional
         """Clean up after a process that was stopped."""
+
+    async def _after_failed_start(self) -> None:  # noqa: B027 - optional
+        """Collect what the error text of a failed start quotes."""
 
     @property
     def log(self) -> Path:
-        return self.ctx.paths.log(self.node.name)
+        return self.paths.log(self.node.name)
+
+    def host_path(self, path: Path) -> Path:
+        return path
 
     def is_alive(self) -> bool:
         return not self._exited.is_set()
@@ -115,6 +123,7 @@ class Lifecycle(abc.ABC):
             self._set("failed")
             raise
         if not healthy:
+            await self._after_failed_start()
             self._set("failed")
             raise CouldNotRun(self._failure_text(time.monotonic() - began))
         self.expected = True
@@ -131,13 +140,13 @@ class Lifecycle(abc.ABC):
         self._changed()
         if self._restarting:
             self._restarting.cancel()
-        if self.is_alive() and not kill and self._launch:
+        if self.is_alive() and not kill:
             await self.resume()  # a frozen process would not handle the signal
             await self._ask_to_stop()
-            await self._wait_for_exit(self._launch.stop_timeout_s)
+            await self._wait_for_exit(self._stop_timeout_s)
         await self.kill()
         await self._exited.wait()
-        self._after_stop()
+        await self._after_stop()
         self._set("stopped")
 
     async def _wait_for_exit(self, timeout_s: float) -> None:
@@ -219,12 +228,12 @@ class Lifecycle(abc.ABC):
         return f"{self.node.name} {what}; last answer: {self.answer}. {self._remedy(end)}\nEnd of {self.log}:\n{end}"
 
     def _remedy(self, log: str) -> str:
-        full = f"The disk of {self.ctx.paths.data_dir} is full: free some space and start again."
+        full = f"The disk of {self.paths.data_dir} is full: free some space and start again."
         return full if NO_SPACE in log else "See its log:"
 
     def _os_error_text(self, problem: OSError) -> str:
         if problem.errno == errno.ENOSPC:
-            return f"The disk of {self.ctx.paths.data_dir} is full ({problem.filename}); free some space and start again."
+            return f"The disk of {self.paths.data_dir} is full ({problem.filename}); free some space and start again."
         return f"{self.node.name} could not be started: {problem}."
 
 

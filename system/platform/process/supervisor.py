@@ -11,7 +11,6 @@ from typing import Any
 
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.platform import blueprint, targets
-from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
 from system.platform.paths import Paths
 from system.platform.process import orphan_cleanup, procs
@@ -32,7 +31,7 @@ class Supervisor:
 
     def __init__(self, paths: Paths, runtime: Runtime) -> None:
         self.paths, self.runtime = paths, runtime
-        self.plan = Plan(paths.range)
+        self.plan = runtime.plan
         self.children: dict[str, Child] = {}
         self.blueprint = Blueprint("", ())
         self.env: dict[str, str] = {}
@@ -162,7 +161,7 @@ class Supervisor:
         self._record()
 
     def _context(self, node: Node) -> Context:
-        return Context(node, self.blueprint, self.plan, self.paths, {**self.env, **self.kind_env.get(node.kind, {})})
+        return self.runtime.context(node, self.blueprint, {**self.env, **self.kind_env.get(node.kind, {})})
 
     def refresh(self, child: Child) -> None:
         """Give a stopped child the current environment for its next start."""
