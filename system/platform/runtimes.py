@@ -52,8 +52,8 @@ def choose(paths: Paths, wanted: str | None) -> str:
         check_name(wanted)
     present = of(paths)
     if wanted is not None and present is not None and wanted != present:
-        raise CouldNotRun(f"The lab of range {paths.range} runs or has data on the provider {present!r}; to start it on {wanted!r} run "
-                          "`tweetlab down --purge` first, or set another TWEETLAB_RANGE.")
+        raise CouldNotRun(f"The lab of range {paths.range} is up, or has data, on the provider {present!r}; to start it on "
+                          f"{wanted!r} run `tweetlab down --purge` first, or set another TWEETLAB_RANGE.")
     return wanted or present or NATIVE
 
 

@@ -9,13 +9,11 @@ from redis import asyncio as redis
 
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint
-from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
 from system.platform.install import packages
 from system.platform.paths import Paths
 from system.platform.process import procs
 from system.platform.process.children import NativeRuntime
-from system.platform.servers.base import Context
 from tests.helpers.requirements import requires
 
 pytestmark = [pytest.mark.real, requires(packages.REDIS)]
@@ -33,7 +31,7 @@ class Native:
         self.runtime = NativeRuntime(self.paths)
 
     def context(self):
-        return Context(NODE, Blueprint("one", (NODE,)), Plan(RANGE), self.paths)
+        return self.runtime.context(NODE, Blueprint("one", (NODE,)), {})
 
 
 @pytest.fixture(params=[Native])
@@ -146,7 +144,7 @@ async def test_a_paused_child_stops_gracefully(child):
     began_s = time.monotonic()
     await child.stop()
 
-    assert child.state == "stopped" and time.monotonic() - began_s < child.server.launch(child.ctx).stop_timeout_s
+    assert child.state == "stopped" and time.monotonic() - began_s < child._stop_timeout_s
     assert child._exit_code == 0  # SIGKILL would be -9
 
 

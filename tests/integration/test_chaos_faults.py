@@ -69,7 +69,7 @@ async def test_a_paused_redis_keeps_its_keys_and_answers_nothing_until_it_is_res
 
     assert (record.void, record.held, record.facts) == ("", True, {"paused_pid": before.pid})
     assert record.injected_ns < record.effect_ns < record.undone_ns < record.recovered_ns
-    assert record.undone_ns - record.injected_ns >= 4_000_000_000 and answered_ns - record.injected_ns >= 4_000_000_000
+    assert 4.0 <= (record.undone_ns - record.injected_ns) / 1e9 < 5.0 and answered_ns - record.injected_ns >= 4_000_000_000
     assert (during.health.startswith("no answer"), during.state, answer) == (True, "healthy", b"resting")
     assert (after.paused, after.health, after.pid, after.restarts) == (False, "healthy", before.pid, before.restarts)
 
@@ -78,7 +78,7 @@ async def test_a_paused_node_that_was_killed_recovers_in_a_new_process(lab):
     """Healing replaces what hangs: the frozen process dies, and the undo finds nothing to resume."""
     before = await node(lab, "redis-1")
     struck = asyncio.create_task(
-        schedule.run([spec.Fault(0.0, "pause", "redis-1", for_s=4.0)], lab, time.monotonic_ns(), lab.paths.state))
+        schedule.run([spec.Fault(0.0, "pause", "redis-1", for_s=8.0)], lab, time.monotonic_ns(), lab.paths.state))
     while not (await node(lab, "redis-1")).paused:
         await asyncio.sleep(0.05)
     await asyncio.sleep(2.5)  # the effect probe needs its two seconds without an answer

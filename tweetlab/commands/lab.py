@@ -165,7 +165,8 @@ def _table(nodes: list[NodeStatus]) -> object:
     table = Table("node", *region, "state", "health", "pid", "address", "MiB", "restarts")
     for n in sorted(nodes, key=lambda n: n.region) if region else nodes:
         where = [regions.place_of(n)] if region else []
-        table.add_row(n.name, *where, f"{n.state}, paused" if n.paused else n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
+        state = f"{n.state}, paused" if n.paused else n.state
+        table.add_row(n.name, *where, state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
     table.add_section()
     table.add_row("total", *("" for _ in region), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
     return table

@@ -199,8 +199,10 @@ def _scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
 
 
 def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict[str, Any]:
-    return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
-            "provider": lab.lab.provider, **({"images": images} if (images := lab.lab.images(blueprint.load(scenario.platform))) else {}),
+    nodes = blueprint.load(scenario.platform)
+    images = lab.lab.images(nodes)
+    return {"blueprint": nodes.to_json(), "control_groups": lab.lab.accounting(),
+            "provider": lab.lab.provider, **({"images": images} if images else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}
 

@@ -7,6 +7,7 @@ checkout, range or user shares). `sweep` removes what has the second one, and to
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from system.platform.paths import Paths
 
 OWNER = "tweetlab.owner"
 TIMEOUT_S = 60  # of one request to the engine: creating twenty containers at once takes some seconds each
+POOL = 64  # connections: one per container whose output is followed
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -31,7 +33,7 @@ def connect() -> Any:
     except ImportError:
         raise CouldNotRun("The Python package `docker` is missing; `make setup` installs it.") from None
     with errors("connect to the engine"):
-        return docker.DockerClient(base_url=found.host, version="auto", timeout=TIMEOUT_S)
+        return docker.DockerClient(base_url=found.host, version="auto", timeout=TIMEOUT_S, max_pool_size=POOL)
 
 
 @contextlib.contextmanager
@@ -62,11 +64,11 @@ def sweep(client: Any, lab: Paths, *, volumes: bool = False) -> int:
     with errors("remove the lab's containers"):
         containers = client.containers.list(all=True, filters=own, ignore_removed=True)
         for container in containers:
-            _unless_absent(lambda c=container: c.remove(force=True, v=True))
+            _unless_absent(functools.partial(container.remove, force=True, v=True))
         for network in client.networks.list(filters=own):
             _unless_absent(network.remove)
         for volume in client.volumes.list(filters=own) if volumes else ():
-            _unless_absent(lambda v=volume: v.remove(force=True))
+            _unless_absent(functools.partial(volume.remove, force=True))
     return len(containers)
 
 

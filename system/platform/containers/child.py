@@ -68,12 +68,12 @@ class ContainerChild(Lifecycle):
         try:
             self._watch(identity_of(pid, str(self._container.id)))
         except ProcessLookupError:  # it ended before it could be watched
-            await self._died_at_once()
+            raise CouldNotRun(await asyncio.to_thread(self._died_at_once)) from None
 
-    async def _died_at_once(self) -> None:
-        await asyncio.to_thread(self._read_exit_code)
-        raise CouldNotRun(f"{self.node.name} died while starting, immediately, with exit code {self._exit_code}. See its log:\n"
-                          f"End of {self.log}:\n{self._log_end()}")
+    def _died_at_once(self) -> str:
+        self._read_exit_code()
+        return (f"{self.node.name} died while starting, immediately, with exit code {self._exit_code}. See its log:\n"
+                f"End of {self.log}:\n{self._log_end()}")
 
     def _create(self, description: Container) -> Any:
         with api.errors(f"create the container of {self.node.name}"):
@@ -128,9 +128,7 @@ class ContainerChild(Lifecycle):
             raise CouldNotRun(f"The process {pid} of {self.node.name} does not exist on this machine: the Docker engine runs on "
                               "another one, or in a virtual machine. A lab needs an engine of this machine.")
         if not pid:
-            self._read_exit_code()
-            raise CouldNotRun(f"{self.node.name} died while starting, immediately, with exit code {self._exit_code}. See its log:\n"
-                              f"End of {self.log}:\n{self._log_end()}")
+            raise CouldNotRun(self._died_at_once())
         return pid
 
     def _follow(self) -> None:
@@ -193,7 +191,7 @@ class ContainerChild(Lifecycle):
         with api.errors(f"resume {self.node.name}"):
             try:
                 self._container.unpause()
-            except docker.errors.APIError as problem:
+            except docker.errors.APIError:
                 if self.is_paused():  # else it died in the meantime
                     raise
 

@@ -141,7 +141,8 @@ def _merged(one: Server | None, other: Server) -> Server:
 def of(children: dict[str, Child]) -> HaproxyFleet | None:
     """Return the lab's HAProxies that are up; None if none is."""
     up = [child for child in children.values() if child.node.kind == "haproxy" and child.state == "healthy"]
-    return HaproxyFleet([HaproxyRuntime(str(child.host_path(Path(haproxy.runtime_socket(child.ctx))))) for child in up]) if up else None
+    sockets = [child.host_path(Path(haproxy.runtime_socket(child.ctx))) for child in up]
+    return HaproxyFleet([HaproxyRuntime(str(socket)) for socket in sockets]) if up else None
 
 
 async def backends_or_none(fleet: HaproxyFleet | None) -> Backends:
