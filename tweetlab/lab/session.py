@@ -218,7 +218,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
 
     async def prepare(stores: dict[str, Any]) -> None:
         lab_settings = _settings(lab, stores, wanted)
-        await make_schema(lab_settings)
+        await bootstrap.make_schema(lab_settings)
         if observe:
             await log_index.LogIndex(lab_settings.stores.elasticsearch_urls[0], lab_settings.namespace).prepare()
 
@@ -259,15 +259,6 @@ async def install_extras(screen: Screen, blueprint: str, observe: bool) -> None:
         from tweetlab import setup
 
         await setup.servers(screen.say, extras)
-
-
-async def make_schema(lab_settings: settings.Settings) -> None:
-    """Create keyspace, tables, topics, index and bucket of the namespace if they do not exist. Idempotent."""
-    stores = await bootstrap.open_ports(lab_settings, tuple(bootstrap.ADAPTERS))
-    try:
-        await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
-    finally:
-        await stores.close()
 
 
 def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies) -> settings.Settings:

@@ -34,7 +34,7 @@ from system.platform.install import packages
 # except runc, which needs a newer libc: that one is of the machine's own release.
 SUITE = "trixie"
 FROM_SUITE = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "containerd")
-FROM_OWN = ("runc",)
+FROM_OWN = ("runc", "debootstrap")
 MIN_API = (1, 44)  # Engine 25: the first with `start_interval`
 DEFAULT_SOCKET = "/var/run/docker.sock"
 START_S = 30.0
@@ -201,7 +201,7 @@ def fetch(say: Progress) -> None:
     target = home()
     if (target / "usr/sbin/dockerd").exists():
         return
-    apt, source = packages.find("apt-get"), _debian_source()
+    apt, source = packages.find("apt-get"), debian_source()
     if apt is None or source is None or not KEYRING.exists():
         raise CouldNotRun("A private Docker engine is unpacked from Debian's packages, and this is no Debian. "
                           "Install Docker Engine 25 or later with its Compose and Buildx plugins.")
@@ -234,7 +234,7 @@ def fetch(say: Progress) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _debian_source() -> str | None:
+def debian_source() -> str | None:
     """Return the first package source of this machine that serves Debian; None without one."""
     for file in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
         text = file.read_text(errors="replace")
@@ -244,6 +244,20 @@ def _debian_source() -> str | None:
     lines = legacy.read_text(errors="replace").splitlines() if legacy.exists() else []
     words = [line.split() for line in lines if line.startswith("deb ")]
     return next((word for row in words for word in row if word.startswith("http") and "debian" in word), None)
+
+
+def debian_release() -> str:
+    """Return the code name of this machine's release, such as bookworm; "" if it has none."""
+    lines = Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else []
+    return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME=")), "")
+
+
+def debootstrap() -> tuple[str | None, dict[str, str]]:
+    """Return the path of debootstrap and its environment: the machine's, else the one in the cache."""
+    installed, unpacked = packages.find("debootstrap"), home() / "usr/sbin/debootstrap"
+    if installed or not unpacked.exists():
+        return installed, dict(os.environ)
+    return str(unpacked), {**os.environ, "DEBOOTSTRAP_DIR": str(home() / "usr/share/debootstrap")}
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -21,6 +21,7 @@ from system.platform import blueprint as blueprints
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
 from system.platform.containers import images, spec
+from system.platform.containers.images import Image
 from system.platform.containers.spec import Container
 
 SECRET_BYTES = 32
@@ -37,8 +38,12 @@ def main(words: list[str], folder: Path = spec.LAB, env: Mapping[str, str] | Non
         if "--observe" in words:
             blueprint = blueprints.with_observers(blueprint)
         plan = Plan(int(env.get("TWEETLAB_RANGE", "1")), bridge=True)
-        built = spec.containers(blueprint, plan, services_env(folder, plan, env), images.chosen_set(env))
+        ours = services_env(folder, plan, env)
+        built = spec.containers(blueprint, plan, ours, images.chosen_set(env))
         write(folder, built)
+        service = spec.inside(blueprint).of_role("service")[0]
+        ctx = spec.context(service, spec.inside(blueprint), plan, ours, images.chosen_set(env))
+        put(folder / "prepare" / "start", spec.prepare_script(ctx), images.of_kind(service.kind))
         write_discovery(folder, spec.inside(blueprint), plan)
     except LabError as problem:
         print(problem.detail, file=sys.stderr)
@@ -71,20 +76,23 @@ def secret(folder: Path, name: str) -> str:
 
 
 def write(folder: Path, built: Iterable[Container]) -> None:
-    """Write the files of `built` below `folder`, which stands for /lab. Each appears by one rename."""
+    """Write the files of `built` below `folder`, which stands for /lab."""
     for one in built:
         for path, text in one.files.items():
-            target = folder / path.relative_to(spec.LAB)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.part")
-            part.unlink(missing_ok=True)
-            part.touch(mode=0o400)
-            part.chmod(0o600)
-            part.write_text(text)
-            part.chmod(0o400)
-            if os.geteuid() == 0:
-                os.chown(part, one.image.uid, one.image.gid)
-            part.replace(target)
+            put(folder / path.relative_to(spec.LAB), text, one.image)
+
+
+def put(target: Path, text: str, image: Image) -> None:
+    """Write one file that only the user of `image` may read; it appears by one rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    part.write_text(text)
+    part.chmod(0o400)
+    if os.geteuid() == 0:
+        os.chown(part, image.uid, image.gid)
+    part.replace(target)
 
 
 def write_discovery(folder: Path, blueprint: Blueprint, plan: Plan) -> None:

@@ -178,6 +178,16 @@ def _step(step: Step) -> str:
     return f"[ -e {shlex.quote(str(step.unless))} ] || {env}{shlex.join(step.argv)}"
 
 
+def prepare_script(ctx: Context) -> str:
+    """Return the start script of the one-shot container that creates database and schema.
+
+    `ctx`: the context of one of our services.
+    """
+    launch = SERVERS[ctx.node.kind].launch(ctx)
+    argv = (ctx.programs.python(), "-m", "system.bootstrap")
+    return script(dataclasses.replace(launch, argv=argv, env={**launch.env, "TWEETLAB_NODE": "prepare"}), {})
+
+
 def containers(blueprint: Blueprint, plan: Plan, env: Mapping[str, str], image_set: str) -> list[Container]:
     """Return the containers of a blueprint, without its nodes that have no container (see `inside`)."""
     lab = inside(blueprint)
