@@ -200,6 +200,24 @@ def _graph_memory() -> float:
     return graphs.measured()[1]
 
 
+def _docker_p50() -> float:
+    from bench import provider_rows
+
+    return asyncio.run(provider_rows.home_read_p50_ratio())
+
+
+def _docker_cpu() -> float:
+    from bench import provider_rows
+
+    return asyncio.run(provider_rows.home_read_cpu_ratio())
+
+
+def _docker_rss() -> float:
+    from bench import provider_rows
+
+    return asyncio.run(provider_rows.rss_ratio())
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -242,6 +260,12 @@ ROWS: tuple[Row, ...] = (
     Row("compare_false_changes", "of 100 A/A pairs, those that `compare` reports as changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "of 100 pairs 10 % apart, those that `compare` reports as changed", "pairs", 90, None,
         _found_changes),
+    Row("docker_vs_native_home_read_p50", "median latency of 100 home reads/s in containers ÷ native, A B A B", "ratio",
+        None, 1.5, _docker_p50),
+    Row("docker_vs_native_home_read_cpu", "CPU of all nodes per home read in containers ÷ native, same blocks", "ratio",
+        None, 1.25, _docker_cpu),
+    Row("docker_rss_vs_native", "resident memory of small in containers ÷ native, after the same reads", "ratio",
+        None, 1.15, _docker_rss),
     Row("exact_bounds_wrong", "of 10,000 random share bounds, those that get a wrong verdict", "bounds", None, 0,
         _exact_bounds),
 )

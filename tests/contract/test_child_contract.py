@@ -1,4 +1,7 @@
-"""The contract of a child: start, stop, kill, pause, resume, limit, CPU and memory of one node, on a real Redis."""
+"""The contract of a child: start, stop, kill, pause, resume, limit, CPU and memory of one node, on a real Redis.
+
+The same tests run on a process of this machine and on a container; the second needs a Docker engine.
+"""
 
 import asyncio
 import dataclasses
@@ -8,12 +11,13 @@ import pytest
 from redis import asyncio as redis
 
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint
+from system.platform import blueprint, runtimes
 from system.platform.blueprint import Blueprint
 from system.platform.install import packages
+from system.platform.containers import images
 from system.platform.paths import Paths
 from system.platform.process import procs
-from system.platform.process.children import NativeRuntime
+from tests.helpers import containers
 from tests.helpers.requirements import requires
 
 pytestmark = [pytest.mark.real, requires(packages.REDIS)]
@@ -22,27 +26,23 @@ NODE = blueprint.load("small").of_kind("redis")[0]
 BUSY = "local n = 0 for i = 1, 300000000 do n = n + i end return n"  # several seconds of one core
 
 
-class Native:
-    """A runtime of this machine's processes, and how to build the context of a node in it."""
-
-    def __init__(self, root):
-        self.paths = Paths(root, RANGE)
-        self.paths.make()
-        self.runtime = NativeRuntime(self.paths)
-
-    def context(self):
-        return self.runtime.context(NODE, Blueprint("one", (NODE,)), {})
-
-
-@pytest.fixture(params=[Native])
-async def child(request, tmp_path):
-    rig = request.param(tmp_path)
-    await rig.runtime.prepare((NODE,))
-    one = rig.runtime.child(rig.context(), lambda: None)
+@pytest.fixture(params=[pytest.param(runtimes.NATIVE), pytest.param(runtimes.DOCKER, marks=pytest.mark.docker)])
+async def child(request, tmp_path, monkeypatch):
+    lab = Paths(tmp_path, RANGE)
+    if request.param == runtimes.DOCKER:
+        found = containers.engine_or_skip()
+        monkeypatch.setenv("TWEETLAB_IMAGES", containers.image_set(found))
+        containers.tag_or_skip(found, images.of_kind(NODE.kind))
+    lab.make()
+    runtimes.keep(lab, request.param)
+    runtime = runtimes.runtime(request.param, lab)
+    await runtime.prepare((NODE,))
+    one = runtime.child(runtime.context(NODE, Blueprint("one", (NODE,)), {}), lambda: None)
     yield one
     await one.stop(kill=True)
-    await rig.runtime.remove()
-    rig.paths.remove()
+    await runtime.remove()
+    assert runtimes.clean_up(lab, purge=True) == 0
+    lab.remove()
 
 
 async def until(holds, what, within_s=15.0):

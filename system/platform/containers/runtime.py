@@ -107,25 +107,30 @@ def ensure_images(client: Any, wanted: Sequence[images.Image]) -> None:
 
     Raises CouldNotRun, with a list and the fix, if some are absent and cannot be pulled.
     """
-    import docker.errors
-
     lacking = []
-    for image in {image.name: image for image in wanted}.values():
-        tag = image.tag()
-        try:
-            with api.errors(f"look for the image {tag}"):
-                _ = client.images.get(tag)
-        except CouldNotRun as problem:
-            if not isinstance(problem.__cause__, docker.errors.ImageNotFound):
-                raise
-            reason = _pull(client, image, tag)
-            if reason:
-                lacking.append(f"{tag} ({', '.join(image.kinds[:3])}{', …' if len(image.kinds) > 3 else ''}): {reason}")
+    for tag, image in absent(client, wanted).items():
+        reason = _pull(client, image, tag)
+        if reason:
+            lacking.append(f"{tag} ({', '.join(image.kinds[:3])}{', …' if len(image.kinds) > 3 else ''}): {reason}")
     if lacking:
         raise CouldNotRun("\n".join((
             "Images are missing:", *lacking,
-            f"Build ours with `make images`. Where no registry can be reached, build the stand-ins too ({STANDIN_FILE}) and set "
-            "TWEETLAB_IMAGES=ours, or name another image in TWEETLAB_IMAGE_<ROW>.")))
+            "To build them on this machine: make docker-images, then TWEETLAB_IMAGES=ours selects the stand-ins of the official "
+            f"ones ({STANDIN_FILE}). Or name another image in TWEETLAB_IMAGE_<ROW>.")))
+
+
+def absent(client: Any, wanted: Sequence[images.Image]) -> dict[str, images.Image]:
+    """Return the configured images that the engine lacks, by tag."""
+    import docker.errors
+
+    lacking = {}
+    for tag, image in {image.tag(): image for image in wanted}.items():
+        with api.errors(f"look for the image {tag}"):
+            try:
+                _ = client.images.get(tag)
+            except docker.errors.ImageNotFound:
+                lacking[tag] = image
+    return lacking
 
 
 def _pull(client: Any, image: images.Image, tag: str) -> str:
