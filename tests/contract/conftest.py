@@ -41,6 +41,7 @@ def stores_in_containers(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with containers.stores(containers.engine_or_skip()) as stores, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWEETLAB_STORES", json.dumps(stores))
+        patch.setenv(requirements.RUN, requirements.LAB)  # a store that does not answer is a failure here
         asyncio.run(bootstrap.make_database([stores["postgres"].rpartition("@")[2]], settings.DEFAULT_NAMESPACE))
         asyncio.run(bootstrap.make_schema(settings.from_env()))
         yield
