@@ -8,6 +8,7 @@
 ARG PYTHON_BASE=python:3.12-slim-bookworm
 ARG DEBIAN_BASE=debian:bookworm-slim
 ARG GO_BASE=golang:1.25-bookworm
+ARG MINIO_PROGRAM=minio-build
 
 # --- ours: the services ------------------------------------------------------------------------------------------
 FROM ${PYTHON_BASE} AS services-build
@@ -51,10 +52,10 @@ FROM ${GO_BASE} AS minio-build
 ARG MINIO_PIN=v0.0.0-20260212201848-7aac2a2c5b7c
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/go-build --mount=type=cache,target=/go/pkg/mod \
-    CGO_ENABLED=0 GOBIN=/out go install -trimpath -ldflags "-s -w" github.com/minio/minio@${MINIO_PIN}
+    CGO_ENABLED=0 GOBIN=/ go install -trimpath -ldflags "-s -w" github.com/minio/minio@${MINIO_PIN}
 
-FROM scratch AS minio-program
-COPY --from=minio-build /out/minio /minio
+# A machine without a Go image takes the program of the native lab instead: MINIO_PROGRAM=minio-cache.
+FROM ${MINIO_PROGRAM} AS minio-program
 
 FROM ${DEBIAN_BASE} AS minio
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends curl ca-certificates \

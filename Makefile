@@ -9,7 +9,7 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers observers testing demo test check drills bench reference docker-engine docker-stop docker-images clean
+.PHONY: help setup servers observers testing demo test test-docker check drills bench reference docker-engine docker-stop docker-images clean
 
 help:
 	@echo "make demo       start a lab, run a scenario, write a report (setup included)"
@@ -23,6 +23,7 @@ help:
 	@echo "make testing    install everything that a test uses: servers, observability stack, cluster programs, Chromium"
 	@echo "make reference  write docs/reference from the program's tables"
 	@echo "make docker-engine  start a private Docker engine where none answers (Debian, root); make docker-stop stops it"
+	@echo "make test-docker    the tests on containers; IMAGES=official checks the official images, where they can be pulled"
 	@echo "make docker-images  build the images of the lab on this machine, without a registry of images"
 	@echo "make clean      stop this checkout's labs; remove caches, data and logs (keeps runs and .venv)"
 
@@ -74,6 +75,10 @@ demo:
 test:
 	@$(MAKE_QUIET) -j2 setup $(if $(TIER),,testing)
 	@$(RUN) tests/tiers.py $(TIER)
+
+# IMAGES is official or ours; by default ours if they are built here. Here a missing engine is a failure, not a skip.
+test-docker: setup
+	@TWEETLAB_DOCKER=require TWEETLAB_IMAGES="$(IMAGES)" $(RUN) -m pytest -m docker tests/docker tests/contract
 
 check: setup
 	@$(RUN) -m ruff check .

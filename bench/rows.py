@@ -218,6 +218,18 @@ def _docker_rss() -> float:
     return asyncio.run(provider_rows.rss_ratio())
 
 
+def _compose_up() -> float:
+    from bench import docker_rows
+
+    return asyncio.run(docker_rows.compose_small_up_s())
+
+
+def _services_image() -> float:
+    from bench import docker_rows
+
+    return docker_rows.services_image_mib()
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -257,6 +269,9 @@ ROWS: tuple[Row, ...] = (
     Row("graph_5m_edges_s", "5 million follows with numeric ids, from the file to a graph in memory", "s",
         None, 10, _graph_seconds),
     Row("graph_5m_edges_gib", "peak memory of the process that reads that file", "GiB", None, 2, _graph_memory),
+    Row("compose_small_up_s", "`docker compose up` of small on empty volumes until a follower reads the first tweet, median of 3",
+        "s", None, 60, _compose_up),
+    Row("services_image_mib", "uncompressed size of the image of our services", "MiB", None, 350, _services_image),
     Row("compare_false_changes", "of 100 A/A pairs, those that `compare` reports as changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "of 100 pairs 10 % apart, those that `compare` reports as changed", "pairs", 90, None,
         _found_changes),

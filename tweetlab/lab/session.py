@@ -6,7 +6,6 @@ it afterwards (unless `keep` is set). A start that fails is rolled back.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json

@@ -57,11 +57,11 @@ STANDIN_HEAD = WRITTEN + """#
 x-build: &build
   context: .
   network: host
-  args: {PYTHON_BASE: "tweetlab/base:debian", DEBIAN_BASE: "tweetlab/base:debian"}
+  args: {PYTHON_BASE: "tweetlab/base:debian", DEBIAN_BASE: "tweetlab/base:debian", MINIO_PROGRAM: minio-cache}
   secrets: [pip, ca]
   additional_contexts:
     servers: ${TWEETLAB_SERVERS:-${HOME}/.cache/tweetlab/servers}
-    minio-program: ${TWEETLAB_SERVERS:-${HOME}/.cache/tweetlab/servers}/minio-20260212
+    minio-cache: ${TWEETLAB_SERVERS:-${HOME}/.cache/tweetlab/servers}/minio-20260212
 
 services:
 """
@@ -91,9 +91,10 @@ def text() -> str:
 def standin() -> str:
     """Return docker-compose.standin.yml."""
     lab = spec.inside(blueprints.with_observers(blueprints.load("small")))
-    rows, built = [], set()
-    for name, image in [("render", images.of_kind("gateway")), ("prepare", images.of_kind("gateway")),
-                        ("render-observed", images.of_kind("gateway")), *((node.name, images.of_kind(node.kind)) for node in lab.nodes)]:
+    rows: list[str] = []
+    built: set[str] = set()
+    one_shots = [(name, images.of_kind("gateway")) for name in ("render", "prepare", "render-observed")]
+    for name, image in (*one_shots, *((node.name, images.of_kind(node.kind)) for node in lab.nodes)):
         first = image.name not in built
         built.add(image.name)
         rows += [f"  {name}:", f"    image: {_tag(image, 'ours')}", "    pull_policy: never"]

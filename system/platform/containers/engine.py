@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ START_S = 30.0
 STOP_S = 30.0
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UNIX = "unix://"
+Say = Callable[[str], None]
 
 
 def home() -> Path:
@@ -113,7 +114,8 @@ def _version(host: str) -> dict[str, object]:
         connection.request("GET", "/version")
         return dict(json.loads(connection.getresponse().read()))
     except FileNotFoundError:
-        raise CouldNotRun(f"No Docker engine: {path} does not exist. Start Docker, or as root on Debian: make docker-engine") from None
+        raise CouldNotRun(f"No Docker engine: {path} does not exist. Start Docker, or as root on Debian: "
+                          "make docker-engine") from None
     except PermissionError:
         raise CouldNotRun(f"This user may not use the Docker engine at {path}. Add it to the group `docker` and log in again, "
                           "or run the command as root.") from None
@@ -124,7 +126,7 @@ def _version(host: str) -> dict[str, object]:
         connection.close()
 
 
-def start(say: Progress) -> Found:
+def start(say: Say) -> Found:
     """Start the private engine, fetching it the first time, unless an engine answers already. Safe to repeat."""
     with contextlib.suppress(CouldNotRun):
         found = find()
@@ -141,7 +143,7 @@ def start(say: Progress) -> Found:
         return _spawn(folder, say)
 
 
-def _spawn(folder: Path, say: Progress) -> Found:
+def _spawn(folder: Path, say: Say) -> Found:
     programs = home()
     (folder / "daemon.json").write_text("{}\n")
     command = [
@@ -155,7 +157,8 @@ def _spawn(folder: Path, say: Progress) -> Found:
     env = {**os.environ, "PATH": f"{programs}/usr/bin:{programs}/usr/sbin:{os.environ.get('PATH', '')}"}
     log = folder / "dockerd.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True)
+        process = subprocess.Popen(command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                   start_new_session=True)
     deadline_s = time.monotonic() + START_S
     while True:
         try:
@@ -171,7 +174,7 @@ def _spawn(folder: Path, say: Progress) -> Found:
             raise CouldNotRun(f"The private Docker engine did not start: {problem.detail}\nEnd of {log}:\n{end}") from None
 
 
-def stop(say: Progress) -> None:
+def stop(say: Say) -> None:
     """Stop the private engine and its containers. Images stay. Safe to repeat."""
     pid = _pid()
     if pid is None:
@@ -196,7 +199,7 @@ def _pid() -> int | None:
     return pid if str(data() / "data").encode() in command else None
 
 
-def fetch(say: Progress) -> None:
+def fetch(say: Say) -> None:
     """Unpack the engine's packages into the cache; complete or absent. Raises CouldNotRun, with the fix."""
     target = home()
     if (target / "usr/sbin/dockerd").exists():
@@ -274,16 +277,14 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-class Progress:
-    """Prints each step on stderr."""
-
-    def __call__(self, text: str) -> None:
-        print(f"docker         {text}", file=sys.stderr, flush=True)
+def announce(text: str) -> None:
+    """Print a step on stderr."""
+    print(f"docker         {text}", file=sys.stderr, flush=True)
 
 
 def main(words: list[str]) -> int:
     """Start, stop or show the engine. Exit: 0, or the code of the error."""
-    say = Progress()
+    say = announce
     try:
         if words == ["stop"]:
             stop(say)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from system.kernel import settings
 from system.kernel.errors import LabError
 from system.kernel.policies import Policies
 from system.platform import blueprint as blueprints
@@ -37,7 +38,7 @@ def main(words: list[str], folder: Path = spec.LAB, env: Mapping[str, str] | Non
         blueprint = blueprints.load(names[0] if names else "small")
         if "--observe" in words:
             blueprint = blueprints.with_observers(blueprint)
-        plan = Plan(int(env.get("TWEETLAB_RANGE", "1")), bridge=True)
+        plan = Plan(settings.range_of(env.get("TWEETLAB_RANGE", "1")), bridge=True)
         ours = services_env(folder, plan, env)
         built = spec.containers(blueprint, plan, ours, images.chosen_set(env))
         write(folder, built)
@@ -89,9 +90,11 @@ def put(target: Path, text: str, image: Image) -> None:
     part.unlink(missing_ok=True)
     part.touch(mode=0o600)
     part.write_text(text)
-    part.chmod(0o400)
     if os.geteuid() == 0:
+        part.chmod(0o400)
         os.chown(part, image.uid, image.gid)
+    else:  # it cannot be given to another user, who has to read it
+        part.chmod(0o444)
     part.replace(target)
 
 

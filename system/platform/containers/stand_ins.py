@@ -28,7 +28,7 @@ PROFILES = ("small", "observability")
 SERVERS = (packages.CASSANDRA, packages.KAFKA, packages.ELASTICSEARCH, packages.MINIO, packages.JAEGER)
 
 
-def build(say: engine.Progress) -> None:
+def build(say: engine.Say) -> None:
     """Build the images that are missing or outdated. Raises CouldNotRun, with the end of the output."""
     found = engine.find()
     for package in SERVERS:
@@ -51,7 +51,8 @@ def compose_command(*words: str) -> list[str]:
 
 def has(found: engine.Found, tag: str) -> bool:
     """Return whether the engine has this image."""
-    return subprocess.run(["docker", "image", "inspect", tag], env=found.environment(), capture_output=True, check=False).returncode == 0
+    command = ["docker", "image", "inspect", tag]
+    return subprocess.run(command, env=found.environment(), capture_output=True, check=False).returncode == 0
 
 
 def run(found: engine.Found, command: list[str], within_s: float = 3_600) -> str:
@@ -67,11 +68,12 @@ def run(found: engine.Found, command: list[str], within_s: float = 3_600) -> str
 
 def build_environment() -> dict[str, str]:
     """Return what docker-compose.standin.yml reads: the cache of servers, pip's configuration, certificates."""
-    pip_conf = next((str(path) for path in (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf")) if path.is_file()), "/dev/null")
+    candidates = (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf"))
+    pip_conf = next((str(path) for path in candidates if path.is_file()), "/dev/null")
     return {"TWEETLAB_SERVERS": str(packages.cache() / "servers"), "TWEETLAB_PIP_CONF": pip_conf}
 
 
-def _make_base(found: engine.Found, say: engine.Progress) -> None:
+def _make_base(found: engine.Found, say: engine.Say) -> None:
     program, env = engine.debootstrap()
     source, release = engine.debian_source(), engine.debian_release()
     if os.geteuid() != 0 or program is None or source is None:
@@ -100,7 +102,7 @@ def _make_base(found: engine.Found, say: engine.Progress) -> None:
 def main() -> int:
     """Build the images. Exit: 0, or the code of the error."""
     try:
-        build(engine.Progress())
+        build(engine.announce)
     except LabError as problem:
         print(problem.detail, file=sys.stderr)
         return problem.exit_code
