@@ -107,8 +107,8 @@ async def _settle(lab: native.Lab, reads: Callable[[float], Awaitable[drive.Driv
         if abs(per_read_s - last_s) < DRIFT * last_s:
             return
         last_s = per_read_s
-    raise CouldNotRun(f"The CPU per read still changes by more than {DRIFT:.0%} after {MAX_WINDOWS * WINDOW_S:.0f} s: the machine "
-                      "is too noisy to compare.")
+    raise CouldNotRun(f"The CPU per read still changes by more than {DRIFT:.0%} after {MAX_WINDOWS * WINDOW_S:.0f} s: "
+                      "the machine is too noisy to compare.")
 
 
 async def _cpu_s(lab: native.Lab, kinds: tuple[str, ...] = ()) -> float:

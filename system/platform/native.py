@@ -250,21 +250,19 @@ class Lab:
     def versions(self) -> dict[str, str]:
         """Return the version of every server, by kind: of a container the tag of its image; "" if it is not known."""
         if self.provider == runtimes.DOCKER:
-            return {kind: images.of_kind(kind).tag() for kind in sorted(images.kinds())}
+            return {kind: row["image"] for kind, row in sorted(self.images().items())}
         kinds = [kind for kind, server in SERVERS.items() if server.package is not None]
         return {kind: SERVERS[kind].version() for kind in kinds}
 
     def accounting(self) -> str:
         """Return "v1", "v2" or "none": the control groups that count CPU time and enforce quotas here."""
         if self.provider == runtimes.DOCKER:
-            return containers.accounting(api.connect())
+            return str(containers.read_engine(self.paths)["control_groups"])
         return cgroups.open_groups(self.paths.lab_id).kind
 
-    def images(self, blueprint: Blueprint) -> dict[str, dict[str, str]]:
+    def images(self) -> dict[str, dict[str, str]]:
         """Return the image of each kind of node, {"image": tag, "digest": digest}; {} for a native lab."""
-        if self.provider != runtimes.DOCKER:
-            return {}
-        return containers.described(api.connect(), spec.inside(blueprint).nodes)
+        return dict(containers.read_engine(self.paths)["images"]) if self.provider == runtimes.DOCKER else {}
 
     async def _make_database(self, blueprint: Blueprint, progress: Progress) -> None:
         statement = f"CREATE DATABASE {DATABASE}"

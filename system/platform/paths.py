@@ -91,6 +91,11 @@ class Paths:
         return self.data_dir / "provider"
 
     @property
+    def engine(self) -> Path:
+        """What runs the containers of a lab on Docker: control groups, and the image of each kind of node."""
+        return self.state / "engine.json"
+
+    @property
     def effects(self) -> Path:
         return self.state / "effects"
 

@@ -13,8 +13,8 @@ from redis import asyncio as redis
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, runtimes
 from system.platform.blueprint import Blueprint
-from system.platform.install import packages
 from system.platform.containers import images
+from system.platform.install import packages
 from system.platform.paths import Paths
 from system.platform.process import procs
 from tests.helpers import containers

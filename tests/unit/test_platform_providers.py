@@ -1,6 +1,7 @@
 """Which provider a lab has, and what the provider docker reads from the engine and the kernel."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import blueprint, runtimes
+from system.platform import blueprint, native, runtimes
 from system.platform.containers import api, child, images, runtime
 from system.platform.paths import Paths
 from system.platform.process import procs
@@ -33,7 +34,7 @@ def test_a_start_uses_the_provider_of_the_data_and_else_native(lab):
 def test_a_lab_of_the_other_provider_is_refused(lab):
     """Its servers hold the data in other versions and under other users."""
     runtimes.keep(lab, "docker")
-    with pytest.raises(CouldNotRun, match="has data, on the provider 'docker'.*tweetlab down --purge"):
+    with pytest.raises(CouldNotRun, match=r"has data, on the provider 'docker'.*tweetlab down --purge"):
         runtimes.choose(lab, "native")
 
 
@@ -126,14 +127,10 @@ def test_missing_images_are_listed_with_what_to_build(monkeypatch):
 
 def test_a_blueprint_without_images_does_not_run_in_containers():
     """The error names the kinds of nodes that have none, before anything starts."""
-    from system.platform import native
-
     with pytest.raises(WrongInput, match="'cluster' does not run in containers: no image for etcd"):
         native._in_containers(blueprint.load("cluster"))
 
 
 def test_a_process_knows_its_own_pid():
     """Outside of a container it is the one of this machine."""
-    import os
-
     assert (procs.own_pid(os.getpid()), procs.own_pid(2**22 + 1)) == (os.getpid(), 0)

@@ -200,7 +200,7 @@ def _scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
 
 def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict[str, Any]:
     nodes = blueprint.load(scenario.platform)
-    images = lab.lab.images(nodes)
+    images = lab.lab.images()
     return {"blueprint": nodes.to_json(), "control_groups": lab.lab.accounting(),
             "provider": lab.lab.provider, **({"images": images} if images else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},

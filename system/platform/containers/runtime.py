@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,9 @@ class DockerRuntime:
     def _prepare(self, nodes: tuple[Node, ...]) -> None:
         ensure_images(self._client, [images.of_kind(node.kind) for node in nodes])
         self._ensure_network()
+        found = described(self._client, nodes)
+        known = read_engine(self._paths)
+        self._paths.engine.write_text(json.dumps({"control_groups": self.accounting, "images": known["images"] | found}))
 
     def _ensure_network(self) -> None:
         import docker.errors
@@ -100,6 +104,17 @@ class DockerRuntime:
 
     async def remove(self) -> None:
         await asyncio.to_thread(api.sweep, self._client, self._paths)
+
+
+def read_engine(lab: Paths) -> dict[str, Any]:
+    """Return what the last start recorded: `control_groups`, and by kind of node the `images` with tag and digest.
+
+    Later commands read it here, whatever images their own environment selects.
+    """
+    try:
+        return dict(json.loads(lab.engine.read_text()))
+    except (OSError, ValueError):
+        return {"control_groups": "none", "images": {}}
 
 
 def ensure_images(client: Any, wanted: Sequence[images.Image]) -> None:
