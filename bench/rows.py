@@ -201,15 +201,15 @@ def _graph_memory() -> float:
 
 
 def _compose_up() -> float:
-    from bench import docker_rows
+    from bench.containers import compose_rows
 
-    return asyncio.run(docker_rows.compose_small_up_s())
+    return asyncio.run(compose_rows.compose_small_up_s())
 
 
 def _services_image() -> float:
-    from bench import docker_rows
+    from bench.containers import compose_rows
 
-    return docker_rows.services_image_mib()
+    return compose_rows.services_image_mib()
 
 
 ROWS: tuple[Row, ...] = (
