@@ -97,8 +97,9 @@ VOLUME /var/lib/postgresql/data
 STOPSIGNAL SIGINT
 CMD ["postgres"]
 
+# The package of Java needs the directory of manual pages, which lean bases lack.
 FROM ${DEBIAN_BASE} AS java
-RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
+RUN mkdir -p /usr/share/man/man1 && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
     && rm -rf /var/lib/apt/lists/* && mkdir -p /opt/java && ln -s /usr/lib/jvm/java-17-openjdk-* /opt/java/openjdk
 
 FROM java AS cassandra

@@ -201,33 +201,33 @@ def _graph_memory() -> float:
 
 
 def _docker_p50() -> float:
-    from bench import provider_rows
+    from bench.containers import provider_rows
 
     return asyncio.run(provider_rows.home_read_p50_ratio())
 
 
 def _docker_cpu() -> float:
-    from bench import provider_rows
+    from bench.containers import provider_rows
 
     return asyncio.run(provider_rows.home_read_cpu_ratio())
 
 
 def _docker_rss() -> float:
-    from bench import provider_rows
+    from bench.containers import provider_rows
 
     return asyncio.run(provider_rows.rss_ratio())
 
 
 def _compose_up() -> float:
-    from bench import docker_rows
+    from bench.containers import compose_rows
 
-    return asyncio.run(docker_rows.compose_small_up_s())
+    return asyncio.run(compose_rows.compose_small_up_s())
 
 
 def _services_image() -> float:
-    from bench import docker_rows
+    from bench.containers import compose_rows
 
-    return docker_rows.services_image_mib()
+    return compose_rows.services_image_mib()
 
 
 ROWS: tuple[Row, ...] = (

@@ -222,7 +222,7 @@ def test_an_observed_lab_sends_traces_and_lists_its_processes(tmp_path):
 
 @pytest.mark.parametrize(("words", "env", "text"), [
     (["smal"], {}, "The blueprint 'smal' is unknown"),
-    (["small"], {"TWEETLAB_RANGE": "0"}, "TWEETLAB_RANGE is 0; it must be a whole number from 1 to 250"),
+    (["small"], {"TWEETLAB_RANGE": "0"}, "TWEETLAB_RANGE is '0'; it must be a whole number from 1 to 250"),
     (["small"], {"TWEETLAB_RANGE": "x"}, "TWEETLAB_RANGE is 'x'; it must be a whole number from 1 to 250"),
     (["small"], {"TWEETLAB_IMAGES": "mine"}, "TWEETLAB_IMAGES is 'mine'"),
 ])

@@ -79,11 +79,11 @@ def text() -> str:
     lab = spec.inside(blueprints.with_observers(small))
     built = spec.containers(lab, Plan(1, bridge=True), {}, "official")
     services = [_render(), _prepare(small), _render_observed(), *(_node(one) for one in built)]
-    volumes = {one.name: {} for one in built if one.volume}
+    stored = [one.name for one in built if one.volume]
     tail = {
         "networks": {"lab": {"driver": "bridge", "ipam": {"config": [{"subnet": _in_range(Plan(1, bridge=True).network())}]},
                              "labels": {images.LABEL: RANGE}}},
-        "volumes": {"config": _labels(), **{name: _labels() for name in volumes}},
+        "volumes": {"config": _labels(), **{name: _labels() for name in stored}},
     }
     return HEAD + "\n".join(services) + "\n" + _yaml(tail)
 

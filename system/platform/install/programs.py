@@ -16,13 +16,15 @@ from system.platform.install.packages import Go, Maven
 
 
 class Programs(Protocol):
-    """The programs of one machine or image.
+    """The programs of one machine or image."""
 
-    `writable`: a server may store files next to its jars. `open_to_all`: every user may read them.
-    """
+    @property
+    def writable(self) -> bool:
+        """Whether a server may store files next to its jars."""
 
-    writable: bool
-    open_to_all: bool
+    @property
+    def open_to_all(self) -> bool:
+        """Whether every user may read the programs."""
 
     def require(self, binary: str) -> str:
         """Return the path of a program. Raises CouldNotRun, with the fix, if it is absent."""
