@@ -1,8 +1,10 @@
 """Which provider a lab has, and what the provider docker reads from the engine and the kernel."""
 
+import asyncio
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,3 +136,20 @@ def test_a_blueprint_without_images_does_not_run_in_containers():
 def test_a_process_knows_its_own_pid():
     """Outside of a container it is the one of this machine."""
     assert (procs.own_pid(os.getpid()), procs.own_pid(2**22 + 1)) == (os.getpid(), 0)
+
+
+async def test_a_cancelled_request_is_waited_for():
+    """A container that appears after the cleanup of a failed start would be left over."""
+    done = []
+
+    def create():
+        time.sleep(0.2)
+        done.append("created")
+
+    task = asyncio.ensure_future(api.in_thread(create))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert done == ["created"]

@@ -6,15 +6,18 @@ checkout, range or user shares). `sweep` removes what has the second one, and to
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from system.kernel.errors import CouldNotRun
 from system.platform.containers import engine, images
 from system.platform.paths import Paths
+
+Result = TypeVar("Result")
 
 OWNER = "tweetlab.owner"
 TIMEOUT_S = 60  # of one request to the engine: creating twenty containers at once takes some seconds each
@@ -48,6 +51,16 @@ def errors(what: str) -> Iterator[None]:
         raise CouldNotRun(f"Docker could not {what}: {problem.explanation or problem}") from problem
     except (docker.errors.DockerException, requests.RequestException, OSError) as problem:
         raise CouldNotRun(f"The Docker engine did not answer in the attempt to {what}: {problem}") from problem
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Run a request in a thread. A cancelled caller waits for its end, so nothing is created after its cleanup."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def labels(lab: Paths, **further: str) -> dict[str, str]:

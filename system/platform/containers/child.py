@@ -7,7 +7,6 @@ and memory are read from its control group. Output goes to Docker and to the nod
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import os
@@ -61,14 +60,14 @@ class ContainerChild(Lifecycle):
 
     async def _spawn(self) -> None:
         description = spec.container(self.ctx)
-        await asyncio.to_thread(self._remove)
+        await api.in_thread(self._remove)
         self._stop_signal, self._stop_timeout_s = description.stop_signal, description.stop_timeout_s
-        self._container = await asyncio.to_thread(self._create, description)
-        pid = await asyncio.to_thread(self._start)
+        self._container = await api.in_thread(self._create, description)
+        pid = await api.in_thread(self._start)
         try:
             self._watch(identity_of(pid, str(self._container.id)))
         except ProcessLookupError:  # it ended before it could be watched
-            raise CouldNotRun(await asyncio.to_thread(self._died_at_once)) from None
+            raise CouldNotRun(await api.in_thread(self._died_at_once)) from None
 
     def _died_at_once(self) -> str:
         self._read_exit_code()
@@ -152,11 +151,11 @@ class ContainerChild(Lifecycle):
         self._container = None
 
     async def _ask_to_stop(self) -> None:
-        await asyncio.to_thread(self._signal, self._stop_signal)
+        await api.in_thread(self._signal, self._stop_signal)
 
     async def kill(self) -> None:
         self._sample()
-        await asyncio.to_thread(self._signal, int(signal.SIGKILL))
+        await api.in_thread(self._signal, int(signal.SIGKILL))
 
     def _signal(self, number: int) -> None:
         """Send a signal to the main process; nothing happens if it does not run."""
@@ -175,7 +174,7 @@ class ContainerChild(Lifecycle):
         if not self.is_alive():
             raise CouldNotRun(f"{self.node.name} has no process to pause; its state is {self.state!r}.")
         if not self.is_paused():
-            await asyncio.to_thread(self._pause)
+            await api.in_thread(self._pause)
 
     def _pause(self) -> None:
         with api.errors(f"pause {self.node.name}"):
@@ -183,7 +182,7 @@ class ContainerChild(Lifecycle):
 
     async def resume(self) -> None:
         if self.is_paused():
-            await asyncio.to_thread(self._unpause)
+            await api.in_thread(self._unpause)
 
     def _unpause(self) -> None:
         import docker.errors
@@ -199,7 +198,7 @@ class ContainerChild(Lifecycle):
         return self.is_alive() and api.is_frozen(self.identity.pid)
 
     async def _set_quota(self, cores: float | None) -> None:
-        await asyncio.to_thread(self._update_quota, int(cores * PERIOD_US) if cores else -1)
+        await api.in_thread(self._update_quota, int(cores * PERIOD_US) if cores else -1)
 
     def _update_quota(self, quota_us: int) -> None:
         with api.errors(f"limit the CPU of {self.node.name}"):
@@ -224,7 +223,7 @@ class ContainerChild(Lifecycle):
 
     async def _after_failed_start(self) -> None:
         if not self.is_alive() and self._container is not None:
-            await asyncio.to_thread(self._read_exit_code)
+            await api.in_thread(self._read_exit_code)
 
     def _read_exit_code(self) -> None:
         with contextlib.suppress(CouldNotRun), api.errors("read an exit code"):
@@ -233,7 +232,7 @@ class ContainerChild(Lifecycle):
             self._follower.join(LOG_WAIT_S)
 
     async def _after_stop(self) -> None:
-        await asyncio.to_thread(self._remove)
+        await api.in_thread(self._remove)
 
 
 def _shared(source: Path, target: Path, uid: int, gid: int) -> dict[str, Any]:

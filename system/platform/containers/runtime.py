@@ -6,7 +6,6 @@ port is published and none can be in use. An engine in a virtual machine (Docker
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
@@ -58,7 +57,7 @@ class DockerRuntime:
         return spec.context(node, spec.inside(blueprint), self.plan, given, images.chosen_set())
 
     async def prepare(self, nodes: tuple[Node, ...]) -> None:
-        await asyncio.to_thread(self._prepare, nodes)
+        await api.in_thread(self._prepare, nodes)
 
     def _prepare(self, nodes: tuple[Node, ...]) -> None:
         ensure_images(self._client, [images.of_kind(node.kind) for node in nodes])
@@ -71,7 +70,7 @@ class DockerRuntime:
         import docker.errors
         import docker.types
 
-        with contextlib.suppress(docker.errors.NotFound), api.errors("look for the lab's network"):
+        with api.errors("look for the lab's network"), contextlib.suppress(docker.errors.NotFound):
             self._client.networks.get(self.network)
             return
         block = self.plan.network()
@@ -103,7 +102,7 @@ class DockerRuntime:
         return None
 
     async def remove(self) -> None:
-        await asyncio.to_thread(api.sweep, self._client, self._paths)
+        await api.in_thread(api.sweep, self._client, self._paths)
 
 
 def read_engine(lab: Paths) -> dict[str, Any]:
