@@ -201,6 +201,7 @@ def _scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
 def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict[str, Any]:
     return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
+            "foreign_programs": [dataclasses.asdict(one) for one in measured.foreign],
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}
 
 
