@@ -20,7 +20,8 @@ from typing import Any
 
 import simpy
 
-from sim.stations import HostCpu, Task, call_after
+from sim.host import Host, call_after
+from sim.stations import Task
 
 PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which sim may not import; a test keeps them equal
 LEAST_S = 1e-9    # of CPU; less is a rounding error
@@ -34,17 +35,17 @@ class Bandwidth:
     periods in which the process had to wait.
     """
 
-    __slots__ = ("_ends_s", "_left_s", "_since", "_task", "_timer_s", "_waiting", "budget_s", "env", "host", "period_s",
+    __slots__ = ("_charged_s", "_ends_s", "_left_s", "_task", "_timer_s", "_waiting", "budget_s", "env", "host", "period_s",
                  "phase_s", "throttled")
 
-    def __init__(self, env: simpy.Environment, host: HostCpu, cores: float, phase_s: float = 0.0,
+    def __init__(self, env: simpy.Environment, host: Host, cores: float, phase_s: float = 0.0,
                  period_s: float = PERIOD_S) -> None:
         self.env, self.host = env, host
         self.budget_s, self.period_s, self.phase_s = cores * period_s, period_s, phase_s
         self.throttled = 0
         self._left_s = 0.0
         self._ends_s = -math.inf
-        self._since = 0.0  # virtual time of the host up to which the running task is charged
+        self._charged_s = 0.0  # CPU of the running task's slice that is charged already
         self._task: Task | None = None
         self._waiting: Task | None = None
         self._timer_s = -math.inf
@@ -60,7 +61,7 @@ class Bandwidth:
             return
         self._task = task
         task.slice_s = min(task.rest_s, self._left_s)
-        self._since = self.host.virtual_now()
+        self._charged_s = 0.0
         self.host.start(task)
         self._watch(now)
 
@@ -70,7 +71,7 @@ class Bandwidth:
         Return whether it was the last one; else the task continues here.
         """
         self._task = None
-        self._left_s -= self.host.virtual_now() - self._since
+        self._left_s -= task.slice_s - self._charged_s
         task.rest_s -= task.slice_s
         if task.rest_s <= LEAST_S:
             return True
@@ -103,6 +104,6 @@ class Bandwidth:
     def _period_ends(self, _event: Any) -> None:
         if self._task is None:
             return
-        self._since = self.host.virtual_now()
+        self._charged_s = self.host.received_s(self._task)
         self._refill(self.env.now)
         self._watch(self.env.now)

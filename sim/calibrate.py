@@ -1,10 +1,8 @@
-"""Quick calibration: from the record of one low-load run to a calibration file.
+"""From the record of a calibration run to a calibration file.
 
-Three steps. **Work**: the model replays the operations of the run and counts units of work per second.
-**CPU**: that work explains each process' measured CPU (`sim.demand`). **Delays**: the difference between
-measured and simulated response times is delay without CPU (network wake-ups, disks, waits of other programs);
-the quantiles of each route's delay are corrected until the model reproduces the run's quantiles at low load,
-where nothing queues.
+`full` fits every cost, `quick` one factor per process. Four steps. **Accounts**: CPU by window; windows in which other programs ran are dropped (`reports.accounts`). **Work**:
+the model replays the operations of the run and counts units of work per second. **CPU**: that work explains each
+process' measured CPU (`sim.demand`). **Delays**: what remains of each hop is delay without CPU (`sim.delays`).
 
 A prediction of the run that the calibration was made from proves nothing: `in_sample_of` stores its id, and
 the twin marks such a prediction IN-SAMPLE.
@@ -14,48 +12,126 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from reports import accounts as cpu_accounts
 from reports import record
 from scenarios import spec, vocabulary, workload
 from scenarios.world import population
-from sim import delays, demand, outcome, recorded, services
-from sim.calibration import Calibration, UnitCost, default
+from sim import delays, demand, outcome, recorded, services, stores
+from sim.calibration import Calibration, Exponent, UnitCost, default
 from sim.replication import Replication
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
 
+Work = Mapping[str, tuple[list[float], list[float]]]
+"""Unit -> (counts, summed sizes) by second of the run."""
+
 LEAST_OPERATIONS = 50
-QUICK = "quick calibration, 1 load"
+FULL, QUICK = "full calibration", "quick calibration"
+QUICK_SPREAD = 0.05  # of an exponent that the prior's own ladder has measured
+IDLE_BELOW = 1.0   # requests/s: a stage with less is idle
+DELAYS_BELOW = 0.45  # utilization of the stages whose hops give the delays
+
+EXPONENTS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((services.GATEWAY, services.GENERATOR), (0.2, 0.1)),
+    **dict.fromkeys((stores.CASSANDRA, stores.KAFKA, stores.ELASTIC, stores.POSTGRES), (0.15, 0.1)),
+    services.HAPROXY: (0.1, 0.1),
+    stores.REDIS: (0.0, 0.05),
+}
+"""Node -> (exponent, standard deviation) before the fit; 0.05 +- 0.1 for all others."""
+OTHER = (0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a fit of one run starts from. `stages`: (start, end) of each, s; `utilization`: of each, 0 to 1."""
+
+    run: record.Run
+    scenario: spec.Scenario
+    seeded: Seeded
+    tape: workload.Tape
+    accounts: cpu_accounts.Accounts
+    stages: list[tuple[float, float]]
+    utilization: NDArray[np.float64]
+
+
+def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
+    """Return the calibration of one finished run that has an idle stage and ladders of load.
+
+    `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
+    record has too few operations or no CPU series, or if too many of its windows do not close.
+    """
+    known = prior or default()
+    replayed = replay(run, known.cores)
+    _require_closed(replayed)
+    work = counted(replayed, known)
+    units, background, exponents, cpu = demands(replayed, work, known)
+    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
+    shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed))
+    return dataclasses.replace(
+        with_cpu,
+        label=FULL,
+        delays=shapes,
+        off_path=off_path,
+        in_sample_of=run.run_id,
+        provenance=provenance(run, len(replayed.tape)),
+        diagnostics={"cpu": cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
+    )
 
 
 def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
-    """Return the calibration of one finished low-load run.
+    """Return `prior` with one factor and one exponent per process fitted to a short run; None: the shipped default.
 
-    `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
-    record has too few operations or no CPU series.
+    The ratios between units of work and the delays stay those of the prior. Raises WrongInput as `full`.
     """
     known = prior or default()
+    replayed = replay(run, known.cores)
+    _require_closed(replayed)
+    work = counted(replayed, known)
+    units, background, exponents, cpu = demands(replayed, work, known, together=True)
+    return dataclasses.replace(
+        known, label=QUICK, units=units, background_cores=background, exponents=exponents, in_sample_of=run.run_id,
+        provenance={**provenance(run, len(replayed.tape)), "ratios_of": dict(known.provenance)},
+        diagnostics={"cpu": cpu, "dropped_windows": round(replayed.accounts.dropped, 3)},
+    )
+
+
+def _require_closed(replayed: Replayed) -> None:
+    if not replayed.accounts.counts:
+        raise WrongInput(
+            f"{replayed.accounts.dropped:.0%} of the windows of {replayed.run.path} contain CPU of other programs; at most "
+            f"{cpu_accounts.MOST_DROPPED:.0%} may. Stop what else runs on this machine and calibrate again.")
+
+
+def replay(run: record.Run, cores: float) -> Replayed:
+    """Return the scenario, operations and accounts of a run of the real system."""
     scenario = recorded.scenario_of(run.document)
     graph = population.graph_of(scenario.population, scenario.seed)
-    tape = tape_of(run, scenario)
-    seeded = Seeded.of(scenario, graph)
+    stages = cpu_accounts.stages_of(run.document)
+    accounts = cpu_accounts.of_run(run.series, stages)
+    used = [accounts.busy_cores[(accounts.stage == number) & accounts.closed] for number in range(len(stages))]
+    utilization = np.asarray([float(one.mean()) / cores if len(one) else 1.0 for one in used])
     replayed = dataclasses.replace(scenario, faults=_actual_faults(run))
-    work = Replication(replayed, known, seeded, scenario.seed, count_work=True).play(tape).work
-    units, background, diagnostics = demands(run.series, work, known)
-    with_cpu = dataclasses.replace(known, units=units, background_cores=background)
-    shapes, fit_diagnostics = delays.fit(run, replayed, with_cpu, seeded, tape)
-    return dataclasses.replace(
-        with_cpu,
-        label=QUICK,
-        delays=shapes,
-        in_sample_of=run.run_id,
-        provenance=provenance(run, len(tape)),
-        diagnostics={"cpu": diagnostics, "delays": fit_diagnostics},
-    )
+    return Replayed(run, replayed, Seeded.of(scenario, graph), tape_of(run, scenario), accounts, stages, utilization)
+
+
+def counted(replayed: Replayed, calibration: Calibration) -> Work:
+    """Return the units of work that the run's operations cause, by second."""
+    scenario = replayed.scenario
+    return Replication(scenario, calibration, replayed.seeded, scenario.seed, count_work=True).play(replayed.tape).work
+
+
+def low_load(replayed: Replayed) -> list[tuple[float, float]]:
+    """Return the stages, without their first second, whose hops are free of much waiting; none with a fault."""
+    faults = [fault.at_s for fault in replayed.scenario.faults]
+    return [(start + 1.0, end) for (start, end), used in zip(replayed.stages, replayed.utilization, strict=True)
+            if used <= DELAYS_BELOW and not any(start <= at < end for at in faults)]
 
 
 def tape_of(run: record.Run, scenario: spec.Scenario) -> workload.Tape:
@@ -95,50 +171,72 @@ def _targets(rows: pd.DataFrame) -> np.ndarray:
 
 # ---- CPU -------------------------------------------------------------------------------------------------
 
-def demands(
-    series: pd.DataFrame, work: Mapping[str, tuple[list[float], list[float]]], prior: Calibration
-) -> tuple[dict[str, UnitCost], dict[str, float], dict[str, Any]]:
-    """Return (units, background cores by node, diagnostics by node) from a run's CPU series and its counted work.
+def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: bool = False,
+            ) -> tuple[dict[str, UnitCost], dict[str, float], dict[str, Exponent], dict[str, Any]]:
+    """Return (units, background cores, exponents, diagnostics by node) from a run's accounts and its counted work.
 
-    All CPU of a node that the model does not have (the runner, the host's own work) becomes background.
+    All CPU of a listed process that the model does not have (the runner, the supervisor) becomes background.
+    `together`: fit one factor for all units of a process.
     """
-    cpu = series[(series["name"] == "cpu_cores") & series["value"].notna()]
-    if cpu.empty:
-        raise WrongInput("The record has no `cpu_cores` series; calibrate from a run of the real system.")
-    units, background, diagnostics = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0), dict[str, Any]()
-    background |= dict(prior.background_cores)
-    for node, rows in cpu.groupby("node"):
-        name = str(node)
-        windows = _windows(rows)
-        measured = rows.sort_values("t_s")["value"].to_numpy(dtype=np.float64)
-        own_units = [unit for unit in work if unit.startswith(f"{name}.")]
-        if not own_units or len(measured) < 5:
-            background[name] = float(measured.mean())
+    accounts = replayed.accounts
+    closed = accounts.closed & (accounts.starts_s >= replayed.scenario.measure.warm_up_s - 1.0)
+    spans = list(zip(accounts.starts_s[closed].tolist(), accounts.ends_s[closed].tolist(), strict=True))
+    idle = _idle_windows(replayed)
+    units, background = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0)
+    exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
+    for node, cores in accounts.cores.items():
+        measured = cores[closed]
+        own = [unit for unit in work if unit.startswith(f"{node}.")]
+        if not own or len(measured) < 5:
+            background[node] = float(np.median(measured)) if len(measured) else 0.0
             continue
-        fitted, rows_of = _fit_node(own_units, work, prior, windows, measured, prior.background_cores.get(name, 0.0))
-        background[name] = fitted.background_cores
-        units |= _costs(own_units, rows_of, fitted, prior)
-        diagnostics[name] = {
+        background[node] = float(cores[idle].mean()) if idle.any() else prior.background_cores.get(node, 0.0)
+        design, names = _design(own, work, prior, spans)
+        exponent, spread = EXPONENTS.get(node, OTHER)
+        if together and node in prior.exponents:
+            exponent, spread = prior.exponents[node].exponent, QUICK_SPREAD
+        columns = design.sum(axis=1)[:, None] if together else design
+        fitted = demand.fit(columns, measured, demand.Prior(background[node], exponent, spread))
+        factor = float(fitted.factors[0])
+        units |= _scaled(own, fitted, prior) if together else _costs(own, names, fitted, prior)
+        exponents[node] = _exponent(fitted, prior.exponents.get(node) if together else None, factor)
+        diagnostics[node] = {
             "windows": fitted.windows,
             "condition": round(fitted.condition, 2),
-            "residual_cores": round(fitted.residual_cores, 5),
+            "residual": round(fitted.residual, 4),
             "mean_cores": round(float(measured.mean()), 5),
         }
-    background[outcome.HOST] = _unexplained(series, cpu)
-    return units, background, diagnostics
+    return units, background, exponents, diagnostics
 
 
-def _windows(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    starts = np.sort(rows["t_s"].to_numpy(dtype=np.float64))
-    length = float(np.median(np.diff(starts))) if len(starts) > 1 else 1.0
-    return [(start, start + length) for start in starts]
+def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> Exponent:
+    """Return the exponent of a fit. `ladder`: what a wider ladder has measured, whose range then holds, times `factor`."""
+    lowest, highest = fitted.lowest, fitted.highest
+    if ladder is not None:
+        lowest, highest = min(lowest, ladder.lowest * factor), max(highest, ladder.highest * factor)
+    return Exponent(round(fitted.exponent, 3), round(fitted.reference, 6), round(lowest, 6), round(highest, 6),
+                    round(fitted.exponent_low, 3), round(fitted.exponent_high, 3))
 
 
-def _fit_node(
-    units: list[str], work: Mapping[str, tuple[list[float], list[float]]], prior: Calibration,
-    windows: list[tuple[float, float]], measured: np.ndarray, background_cores: float,
-) -> tuple[demand.Fitted, list[tuple[str, str]]]:  # fmt: skip
-    """Fit one process.
+def _scaled(units: list[str], fitted: demand.Fitted, prior: Calibration) -> dict[str, UnitCost]:
+    """Return the units of a process, all times its factor."""
+    factor, low, high = (float(one[0]) for one in (fitted.factors, fitted.low, fitted.high))
+    return {unit: dataclasses.replace(cost, base_us=round(cost.base_us * factor, 3), per_item_us=round(cost.per_item_us * factor, 4),
+                                      low_us=round(cost.low_us * low, 3), high_us=round(cost.high_us * high, 3),
+                                      source=f"ratio of the full calibration, times {factor:.3f} for its process")
+            for unit in units for cost in (prior.units[unit],)}
+
+
+def _idle_windows(replayed: Replayed) -> NDArray[np.bool_]:
+    stages = replayed.scenario.workload.stages
+    quiet = {number for number, stage in enumerate(stages) if max(stage.rate_from, stage.rate_to) < IDLE_BELOW}
+    return np.asarray([bool(closed) and int(stage) in quiet
+                       for stage, closed in zip(replayed.accounts.stage, replayed.accounts.closed, strict=True)])
+
+
+def _design(units: list[str], work: Work, prior: Calibration,
+            spans: list[tuple[float, float]]) -> tuple[NDArray[np.float64], list[tuple[str, str]]]:
+    """Return the cores that the prior expects, shape (windows, columns), and (unit, part) of each column.
 
     A unit with a cost per item has two columns, so that a and b of a + b * n are separate.
     """
@@ -148,11 +246,9 @@ def _fit_node(
         cost = prior.units[unit]
         for part, by_second, price_us in (("base", counts, cost.base_us), ("item", sizes, cost.per_item_us)):
             if price_us > 0.0:
-                columns.append(demand.work_in(windows, by_second) * price_us * 1e-6)
+                columns.append(demand.work_in(spans, by_second) * price_us * 1e-6)
                 names.append((unit, part))
-    sleeps = services.WIDTHS[units[0].partition(".")[0]] == 1
-    spread = demand.LOOP_SPREAD if sleeps else demand.BACKGROUND_SPREAD
-    return demand.fit(np.column_stack(columns), measured, background_cores, spread), names
+    return np.column_stack(columns), names
 
 
 def _costs(
@@ -177,14 +273,6 @@ def _costs(
             else "prior, scaled with its process; the run could not distinguish it",
         )  # fmt: skip
     return costs
-
-
-def _unexplained(series: pd.DataFrame, cpu: pd.DataFrame) -> float:
-    """Return the mean busy cores of the host beyond all listed processes; 0 if the run did not measure it."""
-    busy = series[series["name"] == "host_busy_cores"].groupby("t_s")["value"].sum()
-    listed = cpu.groupby("t_s")["value"].sum()
-    both = busy.index.intersection(listed.index)
-    return max(0.0, float((busy[both] - listed[both]).mean())) if len(both) else 0.0
 
 
 def provenance(run: record.Run, operations: int) -> dict[str, Any]:

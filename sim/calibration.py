@@ -23,7 +23,7 @@ STAND_INS: dict[str, str] = {
     "cdn-1.hit": "haproxy-1.public", "cdn-1.miss": "haproxy-1.mesh", "elasticsearch-1.band": "elasticsearch-1.index",
     "elasticsearch-1.view": "elasticsearch-1.index", "minio-1.head": "minio-1.get", "postgres-1.media_read": "postgres-1.user",
     "postgres-1.media_write": "postgres-1.edge", "postgres-1.privacy": "postgres-1.user",
-    "like.net": "follow.net", "like.store": "follow.store", "liker.poll": "indexer.poll",
+    "liker.poll": "indexer.poll", "limits-1.take": "redis-1.own",
 }
 """Unit or delay -> a similar one that replaces it in files that are older than it. Marked as unidentified."""
 
@@ -48,6 +48,22 @@ class UnitCost:
 
 
 @dataclass(frozen=True)
+class Exponent:
+    """How the cost of a process' work falls with its load: (w / reference)^-exponent, w in nominal cores.
+
+    `lowest`, `highest`: the range of w beyond which the factor stays constant. `low`, `high`: 90 % bounds of the
+    exponent.
+    """
+
+    exponent: float
+    reference: float
+    lowest: float
+    highest: float
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
 class DelayShape:
     """A delay without CPU as quantiles at even steps from 0 to 1 (one value: a constant), milliseconds."""
 
@@ -59,8 +75,10 @@ class DelayShape:
 class Calibration:
     """All parameters of a prediction.
 
-    `cores`: of the machine. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
-    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `diagnostics`: condition
+    `cores`: of the machine. `exponents`: by node; a node without one has constant costs. `off_path`: share of a node's CPU
+    that no request waits for. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
+    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `fingerprint`: of the machine and the
+    versions it holds for (`sim.fingerprint`). `diagnostics`: condition
     number and residuals by node, residuals of the delays.
     """
 
@@ -68,9 +86,12 @@ class Calibration:
     cores: float
     units: Mapping[str, UnitCost]
     delays: Mapping[str, DelayShape]
+    exponents: Mapping[str, Exponent] = field(default_factory=dict)
+    off_path: Mapping[str, float] = field(default_factory=dict)
     background_cores: Mapping[str, float] = field(default_factory=dict)
     noise_cv: float = 0.5
     in_sample_of: str = ""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,6 +127,7 @@ def load(path: Path) -> Calibration:
         raw["delays"] = {
             name: DelayShape(tuple(shape["quantiles_ms"]), shape.get("source", "")) for name, shape in raw["delays"].items()
         }
+        raw["exponents"] = {name: Exponent(**one) for name, one in raw.get("exponents", {}).items()}
         return _completed(Calibration(**raw))
     except (KeyError, TypeError, AttributeError) as problem:
         raise WrongInput(f"{path} is not a calibration file ({problem!r}); `make demo` makes one.") from None

@@ -1,107 +1,175 @@
-"""Delays without CPU, fitted so that the model reproduces the quantiles of a low-load run.
+"""Delays without CPU, by hop, fitted so that the model reproduces each hop's times at low load.
 
-The stores' delays get one common factor; the remaining gap of a route's quantiles goes into the route's own
-delay. Each round plays the run's operations through the model and adds the gap between measured and simulated
-quantiles to the delay's quantiles (never below zero, in rising order). At low load the two are nearly
-additive, so three rounds suffice. A route that is served partly from the cache and partly by a rebuild has a
-bimodal distribution: its own delay is fitted on the hits if there are enough of them, and the additional time
-of a rebuild comes from the stores' delays and CPU.
+A response consists of hops that the record states: the generator's start lag, the way to the gateway and back,
+gateway, service, stores. Each hop has a delay of its own (the wake-up of a sleeping process, a timer, a disk), the
+same for every route. Each round plays the run's operations through the model and adds the gap between measured
+and simulated quantiles of a hop to the quantiles of its delay (never below zero, in rising order). At low load the
+two are nearly additive, so a few rounds suffice.
+
+| delay | fitted on |
+|---|---|
+| `tick` | due time to first byte sent |
+| `net` | time outside the gateway |
+| `mesh` | gateway less service |
+| `service` | service less stores, of routes that report the time in stores |
+| `redis` | stores of a tweet from the cache: one round trip |
+| `postgres` | service of a profile: one statement |
+| `elasticsearch` | stores of a search |
+| `cassandra.flush` | service of a post: one write to the commit log |
+| `postgres.flush` | service of a follow: one transaction |
+| `cassandra` | service of a reply: one read more than a post |
+| `minio` | the exchanges of a picture |
+| `fanout.poll` | acknowledgment to delivery of a pushed tweet |
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from reports import delivery, record
 from scenarios import spec, workload
+from sim import services, stores
 from sim.calibration import Calibration, DelayShape
-from sim.jobs import Context
 from sim.replication import Played, Replication
 from sim.state import Seeded
 
 Floats = NDArray[np.float64]
-Samples = dict[tuple[str, bool], Floats]
-"""(route, whether it was a cache hit) -> response times in ms, ascending."""
 
-STORES = ("cassandra", "elasticsearch", "kafka", "minio", "postgres", "redis")
-FACTORS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-ROUNDS = 3
-SEEDS = 2
-TOO_SLOW = 10.0
-LEAST = 12  # responses of a route below which its delay is not changed
+ROUNDS = 6
+SEEDS = 1
+LEAST = 30  # samples of a hop below which its delay is not changed
 MOST_STEPS = 21
-PER_STEP = 6  # responses per quantile step
-HIT = "hit"
+PER_STEP = 8  # samples per quantile step
+MOST_OFF_PATH = 0.7
+LEAD_S = 2.0  # played before each span, so that its queues are as they were
 DELIVERY = "fanout.poll"
 
 
-def fit(
-    run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape
-) -> tuple[dict[str, DelayShape], dict[str, Any]]:
-    """Return (delays, remaining gap by route) for a low-load run.
+@dataclass(frozen=True)
+class Hop:
+    """Where a delay is seen: on `routes` (none: all but pictures), with a page from the cache if `hit`.
 
-    Routes with few responses keep the prior's delay.
+    `of`: takes the columns of a table of operations (due, sent, done, gateway, service, store; ms) and returns the
+    hop's time, ms. `nodes`: the processes in it.
     """
-    measured = _measured(run)
-    net_ms = _net_ms(run)
-    shapes = dict(start.delays)
-    kinds = _fitted_on(measured)
-    for route in kinds:
-        known = start.delays[f"{route}.net"].quantiles_ms[0]
-        shapes[f"{route}.net"] = DelayShape((round(net_ms.get(route, known), 4),), run.run_id)
-        shapes[f"{route}.store"] = DelayShape((0.0,), run.run_id)
 
-    def play(now: Mapping[str, DelayShape], seeds: int) -> tuple[Samples, Floats]:
-        return _simulated(scenario, dataclasses.replace(start, delays=now), seeded, tape, seeds)
+    delay: str
+    of: Callable[[pd.DataFrame], pd.Series]
+    nodes: tuple[str, ...]
+    routes: tuple[str, ...] = ()
+    hit: bool = False
 
-    factor = _factor(measured, shapes, start.delays, play)
-    shapes |= {name: _scaled(start.delays[name], factor, run.run_id) for name in STORES}
+
+HOPS: tuple[Hop, ...] = (
+    Hop("tick", lambda t: t.sent - t.due, ()),
+    Hop("net", lambda t: t.done - t.sent - t.gateway, (services.HAPROXY,)),
+    Hop("mesh", lambda t: t.gateway - t.service, (services.GATEWAY, *services.BEHIND)),
+    Hop("service", lambda t: t.service - t.store, (), ("home", "user_tweets", "tweet"), hit=True),
+    Hop("redis", lambda t: t.store, (stores.REDIS,), ("tweet",)),
+    Hop("postgres", lambda t: t.service, (stores.POSTGRES,), ("profile",)),
+    Hop("postgres.flush", lambda t: t.service, (), ("follow", "unfollow")),
+    Hop("cassandra.flush", lambda t: t.service, (stores.CASSANDRA,), ("post",)),
+    Hop("cassandra", lambda t: t.service, (), ("reply",)),
+    Hop("elasticsearch", lambda t: t.store, (stores.ELASTIC,), ("search",)),
+    Hop("minio", lambda t: t.done - t.sent, (stores.MINIO,), ("media",)),
+)
+"""In the order of the table above."""
+
+COLUMNS = ("route", "source", "due", "sent", "done", "gateway", "service", "store")
+
+
+def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape,
+        spans: Sequence[tuple[float, float]]) -> tuple[dict[str, DelayShape], dict[str, float], dict[str, Any]]:
+    """Return (delays, share of CPU off the path by node, remaining gap by hop) for a run.
+
+    `spans`: (start, end) of its low-load parts, s. Hops with few samples keep the delay of `start`. Where a hop takes
+    longer in the model than measured although its delay is zero, part of the CPU of its processes is not waited for.
+    """
+    measured = _cut(operations(run), spans)
     behind = _behind(run)
-    for _ in range(ROUNDS):
-        simulated, late = play(shapes, SEEDS)
-        for route, hit in kinds.items():
-            if len(simulated.get((route, hit), ())):
-                shapes |= _corrected(shapes, route, measured[route, hit], simulated[route, hit], run.run_id)
+    shapes, off_path = dict(start.delays), dict(start.off_path)
+    tape = _within(tape, spans)
+    wanted = {hop.delay: samples for hop in HOPS if len(samples := _samples(hop, measured)) >= LEAST}
+    gaps: dict[str, Any] = {}
+    for turn in range(ROUNDS + 1):
+        played = [Replication(scenario, dataclasses.replace(start, delays=shapes, off_path=off_path), seeded, 1000 + seed).play(tape)
+                  for seed in range(SEEDS)]
+        simulated = _cut(pd.concat([table_of(one) for one in played]), spans)
+        found = {hop.delay: _samples(hop, simulated) for hop in HOPS if hop.delay in wanted}
+        late = np.sort(np.concatenate([_late(one) for one in played]))
+        gaps = {name: _gap(wanted[name], samples) for name, samples in found.items() if len(samples)}
+        if turn == ROUNDS:
+            break
+        for hop in HOPS:
+            if hop.delay in found and len(found[hop.delay]):
+                off_path |= _off_path(hop, shapes[hop.delay], off_path, wanted[hop.delay], found[hop.delay])
+        for name, samples in found.items():
+            if len(samples):
+                shapes[name] = _shape(np.maximum(_moved(shapes[name], wanted[name], samples), 0.0), run.run_id)
         if len(behind) >= LEAST and len(late):
             shapes[DELIVERY] = _shape(np.maximum(_moved(shapes[DELIVERY], behind, late), 0.0), run.run_id)
-    simulated, _ = play(shapes, SEEDS)
-    return shapes, {"store_factor": factor, "gap_ms": _gaps(measured, simulated)}
+    return shapes, off_path, {"gap_ms": gaps}
 
 
-def _measured(run: record.Run) -> Samples:
-    """Return response times (ms) of OK operations by (route, whether a hit), from their intended start."""
+def _off_path(hop: Hop, shape: DelayShape, known: Mapping[str, float], measured: Floats, simulated: Floats) -> dict[str, float]:
+    """Return the new shares of the hop's processes: more where the model's median is above the measured one with no
+    delay left to take away.
+    """
+    gap = float(np.median(simulated) - np.median(measured)) - float(np.median(shape.quantiles_ms))
+    if gap <= 0.0:
+        return {}
+    step = 0.7 * gap / float(np.median(simulated))
+    return {node: round(min(MOST_OFF_PATH, known.get(node, 0.0) + step * (1.0 - known.get(node, 0.0))), 4) for node in hop.nodes}
+
+
+def _within(tape: workload.Tape, spans: Sequence[tuple[float, float]]) -> workload.Tape:
+    """Return the operations of the spans, and of a little time before each: the rest would only take time."""
+    kept = np.zeros(len(tape), dtype=np.bool_)
+    for start_s, end_s in spans:
+        kept |= (tape.due_ns >= (start_s - LEAD_S) * 1e9) & (tape.due_ns < end_s * 1e9)
+    return dataclasses.replace(tape, due_ns=tape.due_ns[kept], route=tape.route[kept], user=tape.user[kept],
+                               target=tape.target[kept], second_page=tape.second_page[kept])
+
+
+def operations(run: record.Run) -> pd.DataFrame:
+    """Return the OK operations of a run: columns COLUMNS, times in ms from the start of the load."""
     history = run.history
     rows = history[(history["outcome"] == "ok") & (history["attempt"] == 0) & (history["route"] != "null")]
-    took = ((rows["done_ns"] - rows["due_ns"]) / 1e6).to_numpy(dtype=np.float64)
-    return _grouped(rows["route"].tolist(), rows["source"].tolist(), took.tolist())
+    start_ns = int(run.document["clock"]["start_monotonic_ns"])
+    times = {name: (rows[f"{name}_ns"].to_numpy(np.int64) - start_ns) / 1e6 for name in ("due", "sent", "done")}
+    hops = {name: rows[f"{name}_us"].to_numpy(np.float64) / 1e3 for name in ("gateway", "service", "store")}
+    return pd.DataFrame({"route": rows["route"].astype(str).to_numpy(), "source": rows["source"].astype(str).to_numpy(),
+                         **times, **hops})
 
 
-def _grouped(routes: list[str], sources: list[str], took_ms: list[float]) -> Samples:
-    groups: dict[tuple[str, bool], list[float]] = {}
-    for route, source, value in zip(routes, sources, took_ms, strict=True):
-        groups.setdefault((route, source.startswith(HIT)), []).append(value)
-    return {key: np.sort(values) for key, values in groups.items()}
+def table_of(played: Played) -> pd.DataFrame:
+    """Return the OK operations of a replication in the same form."""
+    rows = [(ctx.route, ctx.source, ctx.due * 1e3, ctx.sent * 1e3, ctx.done * 1e3, ctx.gateway_s * 1e3, ctx.service_s * 1e3,
+             ctx.store_s * 1e3) for ctx in played.operations if ctx.status == 200 and not ctx.attempt]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _fitted_on(measured: Samples) -> dict[str, bool]:
-    """Return route -> whether its own delay is fitted on hits.
-
-    Routes with too few responses of either kind are omitted.
-    """
-    fitted = {route: False for (route, hit), values in measured.items() if not hit and len(values) >= LEAST}
-    return fitted | {route: True for (route, hit), values in measured.items() if hit and len(values) >= LEAST}
+def _cut(table: pd.DataFrame, spans: Sequence[tuple[float, float]]) -> pd.DataFrame:
+    inside = np.zeros(len(table), dtype=np.bool_)
+    for start_s, end_s in spans:
+        inside |= ((table["due"] >= start_s * 1e3) & (table["due"] < end_s * 1e3)).to_numpy()
+    return table[inside]
 
 
-def _net_ms(run: record.Run) -> dict[str, float]:
-    """Return the median time outside the gateway by route, minus 0.3 ms of CPU in client and proxy."""
-    rows = run.history[(run.history["outcome"] == "ok") & run.history["gateway_us"].notna()]
-    outside = (rows["done_ns"] - rows["sent_ns"]) / 1e6 - rows["gateway_us"] / 1e3
-    return {str(route): max(0.0, float(value) - 0.3) for route, value in outside.groupby(rows["route"]).median().items()}
+def _samples(hop: Hop, table: pd.DataFrame) -> Floats:
+    """Return the hop's times, ms, ascending."""
+    chosen = table["route"].isin(hop.routes) if hop.routes else table["route"] != "media"
+    if hop.hit:
+        chosen &= table["source"].str.startswith("hit")
+    values = hop.of(table[chosen]).to_numpy(np.float64)
+    return np.sort(values[np.isfinite(values)])
 
 
 def _behind(run: record.Run) -> Floats:
@@ -110,58 +178,18 @@ def _behind(run: record.Run) -> Floats:
     return np.sort(delivery.table(run.history, run.effects, start_ns)["delay_s"].to_numpy(dtype=np.float64) * 1e3)
 
 
-def _simulated(
-    scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int
-) -> tuple[Samples, Floats]:
-    """Return the model's response times and delivery times (ms), pooled over `seeds` seeds."""
-    good: list[Context] = []
-    late: list[float] = []
-    for seed in range(seeds):
-        played = Replication(scenario, calibration, seeded, 1000 + seed).play(tape)
-        good += [ctx for ctx in played.operations if ctx.status == 200]
-        late += _late(played)
-    took = [(ctx.done - ctx.due) * 1e3 for ctx in good]
-    return _grouped([ctx.route for ctx in good], [ctx.source for ctx in good], took), np.sort(late)
-
-
-def _late(played: Played) -> list[float]:
+def _late(played: Played) -> Floats:
     acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200}
     pushed = [row for row in played.effects if row.path == "push" and row.key in acked]
-    return [max(0.0, row.at_s - acked[row.key]) * 1e3 for row in pushed]
-
-
-def _factor(
-    measured: Samples,
-    shapes: Mapping[str, DelayShape],
-    prior: Mapping[str, DelayShape],
-    play: Callable[[Mapping[str, DelayShape], int], tuple[Samples, Floats]],
-) -> float:
-    """Return the factor on the stores' delays that fits the lower quantiles best, from below.
-
-    A route's own delay can add time, but hardly remove any: so excess time counts `TOO_SLOW` times.
-    """
-    best, least = 1.0, np.inf
-    for factor in FACTORS:
-        simulated, _ = play({**shapes, **{name: _scaled(prior[name], factor, "") for name in STORES}}, 1)
-        cost = 0.01 * abs(float(np.log(factor)))  # on a tie the prior wins
-        for key, values in measured.items():
-            if len(values) >= LEAST and key in simulated:
-                gaps = [float(np.quantile(simulated[key], q) / np.quantile(values, q)) - 1.0 for q in (0.1, 0.5)]
-                cost += len(values) * sum(TOO_SLOW * gap if gap > 0.0 else -gap for gap in gaps)
-        if cost < least:
-            best, least = factor, cost
-    return best
-
-
-def _scaled(shape: DelayShape, factor: float, source: str) -> DelayShape:
-    return DelayShape(tuple(round(value * factor, 5) for value in shape.quantiles_ms), source or shape.source)
+    return np.asarray([max(0.0, row.at_s - acked[row.key]) * 1e3 for row in pushed])
 
 
 def _moved(shape: DelayShape, measured: Floats, simulated: Floats) -> Floats:
     """Return the delay's quantiles with the gap between the two samples' quantiles added, in rising order."""
     steps = np.linspace(0.0, 1.0, int(np.clip(len(measured) // PER_STEP, 3, MOST_STEPS)))
     old = np.interp(steps, np.linspace(0.0, 1.0, len(shape.quantiles_ms)), shape.quantiles_ms)
-    gap = np.quantile(measured, steps) - np.quantile(simulated, steps)
+    inner = np.clip(steps, 0.005, 0.995)  # the extremes of two samples say little about a delay
+    gap = np.quantile(measured, inner) - np.quantile(simulated, inner)
     return np.asarray(np.sort(old + gap), dtype=np.float64)
 
 
@@ -169,32 +197,7 @@ def _shape(quantiles_ms: Floats, source: str) -> DelayShape:
     return DelayShape(tuple(round(float(value), 4) for value in quantiles_ms), source)
 
 
-def _corrected(
-    shapes: Mapping[str, DelayShape], route: str, measured: Floats, simulated: Floats, source: str
-) -> dict[str, DelayShape]:
-    """Return the route's two delays after one round.
-
-    What would make the inner one negative is taken from the outer one.
-    """
-    new = _moved(shapes[f"{route}.store"], measured, simulated)
-    net_ms = shapes[f"{route}.net"].quantiles_ms[0]
-    shift = min(net_ms, max(0.0, -float(np.median(new[: len(new) // 2 + 1]))))
-    return {
-        f"{route}.store": _shape(np.maximum(new + shift, 0.0), source),
-        f"{route}.net": DelayShape((round(net_ms - shift, 4),), source),
-    }
-
-
-def _gaps(measured: Samples, simulated: Samples) -> dict[str, dict[str, float]]:
-    """Return simulated minus measured median and p95 (ms), by route and kind."""
-    return {
-        f"{route}{' hit' if hit else ''}": {
-            "n": len(values),
-            **{
-                name: round(float(np.quantile(simulated[route, hit], q) - np.quantile(values, q)), 3)
-                for name, q in (("p50", 0.5), ("p95", 0.95))
-            },
-        }
-        for (route, hit), values in sorted(measured.items())
-        if len(simulated.get((route, hit), ()))
-    }
+def _gap(measured: Floats, simulated: Floats) -> dict[str, float]:
+    """Return the number of samples, and simulated minus measured median and p95, ms."""
+    return {"n": len(measured), **{name: round(float(np.quantile(simulated, q) - np.quantile(measured, q)), 3)
+                                   for name, q in (("p50", 0.5), ("p95", 0.95))}}

@@ -1,11 +1,12 @@
 """CPU per unit of work, by regression of measured CPU on counted work (the service-demand law).
 
-In each window a process uses background + sum over units of (count * base + size * per_item). The counts come
+In each window a process uses idle + sum over units of (count * base + size * per_item) * (w / reference)^-exponent,
+w being the sum itself: work gets cheaper with load, because one wake-up serves several requests. The counts come
 from the model's own programs, replayed on the operations of the measured run, so a rebuild of 40 lists counts
-as 40 lists. The fit determines for each unit a factor on its prior cost, by non-negative least squares with a
-pull towards the one factor that fits the whole process best. A short run determines the sum well and some
-units not at all: a unit whose factor the data hardly changes is marked as not identified and keeps the common
-factor. Bounds come from resampling blocks of windows.
+as 40 lists. What is fitted for each unit is a factor on its prior cost, by non-negative least squares with a pull
+towards the one factor that fits the whole process best; the exponent is found by a search. A short run determines
+the sum well and some units not at all: a unit whose factor the data hardly changes is marked as not identified and
+keeps the common factor. Bounds come from resampling blocks of windows.
 """
 
 from __future__ import annotations
@@ -21,123 +22,160 @@ Floats = NDArray[np.float64]
 
 PRIOR_SPREAD = 0.7  # of a factor, relative: values from other machines and versions were off by up to this much
 IDENTIFIED = 0.5  # a unit is identified if the data reduce the spread of its factor at least by half
-BACKGROUND_SPREAD = 0.2  # of a process' mean CPU: what it may use without load beyond the prior; a JVM does
-LOOP_SPREAD = 0.05  # the same for an event loop or Redis, which sleep without requests
+WINDOW_ERROR = 0.06  # of a process' CPU in one window, relative: the speed of the machine varies by about this much
+LEAST_ERROR_CORES = 0.001
+EXPONENTS = np.arange(0.0, 0.61, 0.02)
+ROUNDS = 4  # of the costs for one exponent: w depends on them
 COLLINEAR = 1e12  # condition numbers are capped here; beyond it two units always occurred together
-RESAMPLES = 100
+RESAMPLES = 60
 BLOCK_WINDOWS = 2  # windows drawn together: garbage collection and compaction last about this long
+BEYOND = 1.3  # times the highest work rate that was measured: up to here the exponent is used
+BELOW = 0.5   # times the lowest
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known before. `exponent`, `spread`: of the exponent and its standard deviation. `idle_cores`: measured
+    without load.
+    """
+
+    idle_cores: float
+    exponent: float
+    exponent_spread: float
+    factor_spread: float = PRIOR_SPREAD
 
 
 @dataclass(frozen=True)
 class Fitted:
     """One process. `factors`: float64, shape (units,); `low`, `high`: their 5th and 95th percentile over resamples.
 
-    `identified`: bool, shape (units,). `background_cores`: CPU without any load. `condition`: condition number of the
-    design with columns of equal length. `residual_cores`: standard deviation of the residual, per window.
+    `identified`: bool, shape (units,). `exponent`, `exponent_low`, `exponent_high`: of the work rate. `reference`,
+    `lowest`, `highest`: work rates, nominal cores. `condition`: condition number of the design with columns of equal
+    length. `residual`: median relative error of a window.
     """
 
     factors: Floats
     low: Floats
     high: Floats
     identified: NDArray[np.bool_]
-    background_cores: float
+    exponent: float
+    exponent_low: float
+    exponent_high: float
+    reference: float
+    lowest: float
+    highest: float
     condition: float
-    residual_cores: float
+    residual: float
     windows: int
 
+    def cores(self, design: Floats, idle_cores: float) -> Floats:
+        """Return the CPU of each window, shape (windows,), for `design` as in `fit`."""
+        work = design @ self.factors
+        return np.asarray(idle_cores + work * multiplier(work, self.reference, self.lowest, self.highest, self.exponent))
 
-def fit(
-    design: Floats, measured: Floats, background_cores: float, spread: float = BACKGROUND_SPREAD, seed: int = 0
-) -> Fitted:
-    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,).
 
-    `background_cores`, `spread`: the prior's background, and its uncertainty as a fraction of the mean CPU.
-    """
-    windows, units = design.shape
-    idle_spread = max(spread * float(measured.mean()), 5e-4)
-    common = _common_factor(design, measured, background_cores, idle_spread)
-    sigma = max(float(np.std(measured - common * design.sum(axis=1))), 1e-4)
-    solution = np.zeros(units + 1)
-    for _ in range(3):
-        solution = _solve(design, measured, common, (background_cores, idle_spread), sigma)
-        residual = measured - design @ solution[:-1] - solution[-1]
-        free = max(windows - _freedom(design, common, idle_spread, sigma), 2.0)
-        sigma = max(float(np.sqrt(np.sum(residual**2) / free)), 1e-4)
-    low, high = _bounds(design, measured, common, (background_cores, idle_spread), sigma, seed)
-    steady = (high - low) / 2.0 < IDENTIFIED * np.maximum(solution[:-1], 1e-9)
+def multiplier(work: Floats, reference: float, lowest: float, highest: float, exponent: float) -> Floats:
+    """Return the factor on the cost of work at the work rates `work`, nominal cores."""
+    return np.asarray((np.clip(work, lowest, highest) / reference) ** -exponent)
+
+
+def fit(design: Floats, measured: Floats, prior: Prior, seed: int = 0) -> Fitted:
+    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,)."""
+    above = np.maximum(measured - prior.idle_cores, 0.0)
+    error = np.maximum(WINDOW_ERROR * measured, LEAST_ERROR_CORES)
+    solved = _best(design, above, error, prior, EXPONENTS)
+    factors, exponent, (reference, lowest, highest) = solved
+    common = _common_factor(design, above, error)
+    low, high, exponents = _bounds(design, above, error, prior, exponent, seed)
+    steady = (high - low) / 2.0 < IDENTIFIED * np.maximum(factors, 1e-9)
+    work = design @ factors
+    expected = prior.idle_cores + work * multiplier(work, reference, lowest, highest, exponent)
+    loaded = measured > 2.0 * prior.idle_cores
+    residual = np.abs(expected - measured)[loaded] / measured[loaded] if loaded.any() else np.zeros(1)
     return Fitted(
-        factors=solution[:-1],
-        low=low,
-        high=high,
-        identified=_identified(design, common, idle_spread, sigma) & steady,
-        background_cores=float(solution[-1]),
-        condition=_condition(design),
-        residual_cores=sigma,
-        windows=windows,
-    )
+        factors=factors, low=low, high=high, identified=_identified(design, error, common, prior) & steady,
+        exponent=exponent, exponent_low=exponents[0], exponent_high=exponents[1], reference=reference, lowest=lowest,
+        highest=highest, condition=_condition(design), residual=float(np.median(residual)), windows=len(measured),
+    )  # fmt: skip
 
 
-def _common_factor(design: Floats, measured: Floats, background_cores: float, idle_spread: float) -> float:
+Range = tuple[float, float, float]
+
+
+def _best(design: Floats, above: Floats, error: Floats, prior: Prior, exponents: Floats) -> tuple[Floats, float, Range]:
+    """Return (factors, exponent, (reference, lowest, highest)) of the exponent that fits best."""
+    best: tuple[float, Floats, float, Range] | None = None
+    for exponent in exponents:
+        factors, bounds, misfit = _solve(design, above, error, prior, float(exponent))
+        cost = misfit + ((float(exponent) - prior.exponent) / prior.exponent_spread) ** 2
+        if best is None or cost < best[0]:
+            best = (cost, factors, float(exponent), bounds)
+    assert best is not None
+    return best[1], best[2], best[3]
+
+
+def _solve(design: Floats, above: Floats, error: Floats, prior: Prior, exponent: float) -> tuple[Floats, Range, float]:
+    """Return (factors, work range, misfit) for one exponent."""
+    units = design.shape[1]
+    common = _common_factor(design, above, error)
+    factors = np.full(units, common)
+    bounds = (1.0, 1.0, 1.0)
+    misfit = 0.0
+    for _ in range(ROUNDS):
+        work = design @ factors
+        bounds = _range(work)
+        scaled = design * multiplier(work, *bounds, exponent)[:, None]
+        common = _common_factor(scaled, above, error)
+        pull = prior.factor_spread * common
+        rows = np.vstack([scaled / error[:, None], np.eye(units) / pull])
+        target = np.concatenate([above / error, np.full(units, common / pull)])
+        factors, misfit = optimize.nnls(rows, target)
+    return np.asarray(factors), bounds, float(misfit**2)
+
+
+def _range(work: Floats) -> Range:
+    """Return (reference, lowest, highest) of the work rates at which the exponent holds."""
+    loaded = work[work > 0.02 * work.max()] if work.max() > 0.0 else np.ones(1)
+    reference = float(np.exp(np.mean(np.log(loaded))))
+    return reference, BELOW * float(loaded.min()), BEYOND * float(loaded.max())
+
+
+def _common_factor(design: Floats, above: Floats, error: Floats) -> float:
     """Return the single factor on all units that fits best; 1 without any work."""
     expected = design.sum(axis=1)
-    if float(expected.sum()) <= 0.0:
-        return 1.0
-    mean = float(measured.mean())
-    solution = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
-    for _ in range(3):
-        sigma = max(float(np.std(measured - solution[0] * expected - solution[1])), 1e-4)
-        rows = np.vstack([np.column_stack([expected, np.ones(len(expected))]) / sigma, [[0.0, 1.0 / idle_spread]]])
-        solution, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
-    return max(float(solution[0]), 1e-3)
+    weight = float(((expected / error) ** 2).sum())
+    return max(float((expected * above / error**2).sum()) / weight, 1e-3) if weight > 0.0 else 1.0
 
 
-def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float) -> Floats:
-    """Non-negative least squares with the pulls as further rows; the last entry is the background (`idle`: centre, spread)."""
+def _identified(design: Floats, error: Floats, common: float, prior: Prior) -> NDArray[np.bool_]:
     units = design.shape[1]
-    rows = np.column_stack([design, np.ones(len(design))]) / sigma
-    spreads = np.append(np.full(units, PRIOR_SPREAD * common), idle[1])
-    centre = np.append(np.full(units, common), idle[0])
-    solution, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
-    return np.asarray(solution, dtype=np.float64)
+    rows = design / error[:, None]
+    covariance = np.linalg.inv(rows.T @ rows + np.eye(units) * (prior.factor_spread * common) ** -2.0)
+    return np.asarray(np.sqrt(np.diag(covariance)) < IDENTIFIED * prior.factor_spread * common)
 
 
-def _covariance(design: Floats, common: float, idle_spread: float, sigma: float) -> tuple[Floats, Floats]:
-    """Return (information of the data, covariance with the pulls), both shape (units + 1, units + 1)."""
-    units = design.shape[1]
-    rows = np.column_stack([design, np.ones(len(design))]) / sigma
-    prior = np.append(np.full(units, (PRIOR_SPREAD * common) ** -2.0), idle_spread**-2.0)
-    information = rows.T @ rows
-    return information, np.asarray(np.linalg.inv(information + np.diag(prior)), dtype=np.float64)
-
-
-def _freedom(design: Floats, common: float, idle_spread: float, sigma: float) -> float:
-    """Return the effective number of parameters: between 0 and units + 1."""
-    information, covariance = _covariance(design, common, idle_spread, sigma)
-    return float(np.trace(information @ covariance))
-
-
-def _identified(design: Floats, common: float, idle_spread: float, sigma: float) -> NDArray[np.bool_]:
-    _, covariance = _covariance(design, common, idle_spread, sigma)
-    return np.asarray(np.sqrt(np.diag(covariance))[:-1] < IDENTIFIED * PRIOR_SPREAD * common)
-
-
-def _bounds(
-    design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float, seed: int
-) -> tuple[Floats, Floats]:
+def _bounds(design: Floats, above: Floats, error: Floats, prior: Prior, exponent: float,
+            seed: int) -> tuple[Floats, Floats, tuple[float, float]]:
     random = np.random.default_rng([seed, 11])
-    windows = len(measured)
+    windows = len(above)
     blocks = max(1, windows // BLOCK_WINDOWS)
-    resampled = []
+    near = EXPONENTS[np.abs(EXPONENTS - exponent) < 0.15][::2]
+    resampled, exponents = [], []
     for _ in range(RESAMPLES):
         starts = random.integers(0, max(1, windows - BLOCK_WINDOWS + 1), blocks)
         rows = (starts[:, None] + np.arange(min(BLOCK_WINDOWS, windows))[None, :]).ravel()
-        resampled.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
+        factors, found, _ = _best(design[rows], above[rows], error[rows], prior, near)
+        resampled.append(factors)
+        exponents.append(found)
     table = np.asarray(resampled)
-    return np.percentile(table, 5, axis=0), np.percentile(table, 95, axis=0)
+    low, high = np.percentile(exponents, 5), np.percentile(exponents, 95)
+    return np.percentile(table, 5, axis=0), np.percentile(table, 95, axis=0), (float(low), float(high))
 
 
 def _condition(design: Floats) -> float:
     occurred = design[:, design.sum(axis=0) > 0.0]
+    if not occurred.shape[1]:
+        return COLLINEAR
     columns = np.column_stack([occurred, np.ones(len(occurred))])
     return min(float(np.linalg.cond(columns / np.linalg.norm(columns, axis=0))), COLLINEAR)
 

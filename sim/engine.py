@@ -31,16 +31,22 @@ from sim.jobs import (
     Unit,
 )  # fmt: skip
 from sim.program import Code, UnknownStep
-from sim.queues import PollLoop, Pool
-from sim.stations import HostCpu, Node, call_after
+from sim.queues import GroupCommit, PollLoop, Pool
+from sim.host import Host, ProcessorSharing, call_after
+from sim.stations import Node
 
 
 class Engine:
-    """Runs linked programs on a SimPy environment. `cores`: of the shared CPU, less the constant background."""
+    """Runs linked programs on a SimPy environment.
 
-    def __init__(self, cores: float, background_cores: float = 0.0) -> None:
+    `cores`: of the shared CPU. `host(env, cores)`: its discipline; by default processor sharing, less the constant
+    `background_cores`.
+    """
+
+    def __init__(self, cores: float, background_cores: float = 0.0,
+                 host: Callable[[simpy.Environment, float], Host] | None = None) -> None:
         self.env = simpy.Environment()
-        self.host = HostCpu(self.env, cores, background_cores)
+        self.host = host(self.env, cores) if host is not None else ProcessorSharing(self.env, cores, background_cores)
         self.bindings = Bindings()
         self.groups: dict[str, list[PollLoop]] = {}
         self.flights: dict[Any, list[Job]] = {}
@@ -51,6 +57,7 @@ class Engine:
             "acquire": self._acquire, "branch": self._branch, "call": self._call, "cpu": self._cpu,
             "cpu_at": lambda job, fleet, unit, size: self._cpu(job, fleet.node_of(job), unit, size),
             "delay": self._delay, "each": self._each, "effect": self._effect, "end": self._end, "fail": self._fail,
+            "flush": self._flush,
             "jump": self._jump, "loop": self._loop, "next": self._next, "once": self._once, "parallel": self._parallel,
             "publish": self._publish, "release": self._release, "returned": self._returned,
         }  # fmt: skip
@@ -67,6 +74,10 @@ class Engine:
         assert job.held is not None
         job.held.pop()
         self.fail(job, OF_MESH)
+
+    def device(self, name: str, draw: Callable[[], float]) -> None:
+        """Add a device that flushes writes; `draw()`: seconds of one flush."""
+        self.bindings.devices[name] = GroupCommit(self.env, draw, self.advance)
 
     def pool(self, name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> Pool:
         """Add a pool of `places`; `admits(running, waiting)` decides whether a job may wait, None: always."""
@@ -88,6 +99,7 @@ class Engine:
             "cpu": lambda: [self.bound(b.nodes, args[0], "node"), *self._work(args)],
             "cpu_at": lambda: [b.fleets[args[0]], *self._work(args)],
             "delay": lambda: [self.bound(b.delays, args[0], "delay").__next__],
+            "flush": lambda: [self.bound(b.devices, args[0], "device")],
             "acquire": lambda: [self.bound(b.pools, args[0], "pool")],
             "release": lambda: [self.bound(b.pools, args[0], "pool")],
             "branch": lambda: [self.bound(b.predicates, args[0], "predicate"), args[1]],
@@ -233,6 +245,10 @@ class Engine:
         call_after(self.env, seconds, self._resume, job)
         return False
 
+    def _flush(self, job: Job, device: GroupCommit, _b: Any, _c: Any) -> bool:
+        device.flush(job)
+        return False
+
     def _acquire(self, job: Job, source: PoolSource, _b: Any, _c: Any) -> bool:
         pool = source.entered(job)
         taken = pool.acquire(job)
@@ -342,8 +358,13 @@ class Engine:
                 self.advance(waiter)
 
     def _publish(self, job: Job, topic: str, event: Callable[[Job], tuple[int, Context]], _c: Any) -> bool:
+        if self.groups.get(topic):
+            self.append(topic, lambda: event(job))
+        return True
+
+    def append(self, topic: str, event: Callable[[], tuple[int, Context]]) -> None:
+        """Append an event to `topic`; each consumer group gets a context of its own from `event()`."""
         for loop in self.groups.get(topic, ()):
-            key, ctx = event(job)
+            key, ctx = event()
             ctx.topic = topic
             loop.append(key, ctx)
-        return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sim.queues import Pool
+from sim.queues import GroupCommit, Pool
 from sim.stations import Node
 
 UNAVAILABLE = 503
@@ -165,6 +165,7 @@ class Bindings:
     nodes: dict[str, Node] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     delays: dict[str, Iterator[float]] = field(default_factory=dict)
+    devices: dict[str, GroupCommit] = field(default_factory=dict)
     pools: dict[str, PoolSource] = field(default_factory=dict)
     fleets: dict[str, Placed] = field(default_factory=dict)
     guards: dict[str, Guard] = field(default_factory=dict)

@@ -31,6 +31,12 @@ AUTHOR_READS = 32
 
 As in system/services/shared/list_rebuild.py, which sim may not import.
 """
+TOPICS = {"post": events.NEW_TWEET, "reply": events.NEW_TWEET, "delete": events.TWEET_DELETED, "like": events.NEW_LIKE}
+"""Route -> the topic of its event; those of follow edges are all others."""
+
+BY_TWEET = frozenset((events.NEW_TWEET, events.TWEET_DELETED, events.NEW_LIKE))
+"""Topics whose batches are handled once per tweet."""
+
 AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
 
 
@@ -70,7 +76,7 @@ class Model:
         bindings.sizes |= self._sizes()
         bindings.items |= self._items()
         bindings.keys |= {"list": self._list_key}
-        published = (events.NEW_TWEET, events.TWEET_DELETED, events.NEW_FOLLOW, events.NEW_LIKE, "outbox", "publisher")
+        published = ("outbox", "publisher")
         views = (f"{service}.privacy" for service in services.READERS)
         bindings.events |= dict.fromkeys((*published, *views), self._event)
         for service in services.SCALED:
@@ -86,6 +92,9 @@ class Model:
         env, first = self.engine.env, f"{name.rpartition('-')[0]}-1"
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
         node.down = False
+        like = self.engine.bindings.nodes[first]
+        if node is not like:
+            node.amortization, node.off_path = like.amortization and like.amortization.copy(), like.off_path
         knobs = self.policies
         seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
         instance = Instance(name, number, node, seats)
@@ -136,8 +145,7 @@ class Model:
             "page_is_cold": lambda job: bool(job.ctx.cold),
             "is_pushed": lambda job: job.ctx.path == fanout_policy.PUSH,
             "is_follow": lambda job: job.ctx.route == "follow",
-            "is_like": lambda job: job.ctx.route == "like",
-            "is_delete": lambda job: job.ctx.route == "delete",
+            "creates": lambda job: any(one.route != "delete" for one in job.ctx.batch),
             "cache_away": lambda job: redis.down,
             "had_tweet": lambda job: job.ctx.tweet != 0,
             "changes_mode": lambda job: job.ctx.changed,
@@ -177,7 +185,7 @@ class Model:
             ),
             "author_entries": lambda job: self.history_tweets,
             "audience": lambda job: job.ctx.audience,
-            "batch": lambda job: len(job.ctx.page),
+            "batch": lambda job: len(job.ctx.page) if job.ctx.topic in BY_TWEET else len(job.ctx.batch),
             "chunk": lambda job: job.item,
         }
 
@@ -272,6 +280,9 @@ class Model:
         def read_directly(job: Job) -> None:
             job.ctx.source = "direct"
 
+        def batch_is_hot(job: Job) -> None:
+            world.hot.update(one.tweet for one in job.ctx.batch if one.route != "delete" and one.tweet not in world.deleted)
+
         def page_is_hot(job: Job) -> None:
             world.hot.update(job.ctx.cold)
 
@@ -287,7 +298,7 @@ class Model:
                 world.complete(*job.item)
 
         reads = (
-            home_page, author_page, one_tweet, event_page, found_page, read_directly, page_is_hot, list_begins,
+            home_page, author_page, one_tweet, event_page, found_page, read_directly, batch_is_hot, page_is_hot, list_begins,
             sources_known, list_completed,
         )  # fmt: skip
         return {read.__name__: read for read in reads}
@@ -324,7 +335,18 @@ class Model:
 
         writes = (tweet_durable, tweet_deleted, follow, approve, unfollow, back_filled, lists_dropped, pushed)
         named: dict[str, Callable[[Job], None]] = {write.__name__: write for write in writes}
-        return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered, "indexed": self._indexed}
+        return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered, "indexed": self._indexed,
+                        "published": self._published}
+
+    def _published(self, job: Job) -> None:
+        """Append the events of a published batch to their topics."""
+        for one in job.ctx.batch:
+            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), lambda one=one: self._copy(one))
+
+    def _copy(self, event: Context) -> tuple[int, Context]:
+        copy = Context(event.index, event.route, event.user, event.target, self.engine.env.now)
+        copy.tweet, copy.at = event.tweet, event.at
+        return copy.user, copy
 
     def _fan_out_decided(self, job: Job) -> None:
         ctx, knobs = job.ctx, self.policies.fanout

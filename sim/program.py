@@ -9,7 +9,8 @@ names.
 | step | meaning |
 |---|---|
 | `Cpu` | use the CPU demand of a unit of work at a node (FCFS there if the node is single-threaded, on the shared CPU) |
-| `Delay` | wait without CPU: network, disk, timers |
+| `Delay` | wait without CPU: network, timers |
+| `Flush` | wait until a write is durable: one flush of the device at a time covers all writes that wait |
 | `Acquire`, `Release` | a slot in a bounded pool; `Acquire` fails the request when the pool's queue is full |
 | `Branch` | a decision on the state of the model: hit or miss, push or pull |
 | `Each` | run a body once per item, concurrently, continue when all (or the first k) are done: fan-out, k-of-n |
@@ -57,6 +58,13 @@ class Delay:
     """Wait for one draw of the named delay (seconds), without using CPU."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Wait until the job's write is durable on `device` (group commit)."""
+
+    device: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class Fail:
 
 
 Step = (
-    Cpu | Delay | Acquire | Release | Branch | Each | Parallel | Loop | Once | Call | Publish | Effect | Fail
+    Cpu | Delay | Flush | Acquire | Release | Branch | Each | Parallel | Loop | Once | Call | Publish | Effect | Fail
 )
 
 
@@ -159,7 +167,8 @@ class Consumer:
     concurrently.
 
     `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event. `batch`:
-    gathered events of all topics are handled as one batch, by the first topic's body.
+    gathered events of all topics are handled as one batch, by the first topic's body. `begin`, `commit`: run
+    once per poll, before and after its events.
     """
 
     group: str
@@ -168,6 +177,8 @@ class Consumer:
     lanes: int
     poll_delay: str
     batch: bool = False
+    begin: tuple[Step, ...] = ()
+    commit: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,8 @@ def _emit(steps: tuple[Step, ...], code: list[Instruction]) -> None:
                 code.append(Instruction("cpu", (node, unit, size, share)))
             case Delay(name):
                 code.append(Instruction("delay", (name,)))
+            case Flush(device):
+                code.append(Instruction("flush", (device,)))
             case Acquire(pool):
                 code.append(Instruction("acquire", (pool,)))
             case Release(pool):

@@ -1,8 +1,8 @@
-"""Stations without CPU: pools of slots, and the poll loops of consumer groups.
+"""Stations without CPU: pools of slots, poll loops of consumer groups, and devices that make writes durable.
 
 **A pool** is a bounded number of slots; a policy decides which jobs may wait for one. **A poll loop** is a
 member of a consumer group: it takes all pending events of its topics, in order within a key, and polls again
-when they are done.
+when they are done. **A group commit** flushes all writes that wait for it at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from typing import Any
 
 import simpy
 
-from sim.stations import Resume, call_after
+from sim.host import call_after
+from sim.stations import Resume
+
+Around = Callable[[list[Any], Callable[[], None]], None]
+"""Work around the events of a poll: (events, what to call when it is done)."""
 
 
 class Pool:
@@ -64,28 +68,39 @@ class Pool:
 class PollLoop:
     """One member of a consumer group: polls all pending events, handles them, commits, polls again.
 
-    Events of one poll with different keys run concurrently (`lanes` at most), in order within a key. An idle
-    loop sees a new event `poll_s()` later (a long poll that returns); the next poll starts when the last
-    event of this one is done. `inside`: event in progress -> queue of its key.
+    Events of one poll with different keys run concurrently (`lanes` at most), in order within a key; with
+    `bundle`, all events of a poll are handled as one batch. An idle loop sees a new event `poll_s()` later (a
+    long poll that returns). A poll that returns less than `gather_s` after the previous one waits until then
+    and includes what arrived since, as system/services/shared/consumer_loop.py does.
+
+    `begin(events, then)`, `commit(events, then)`: run the work of a poll before and after its events and call
+    `then()`; None: there is none. `inside`: event in progress -> queue of its key.
     """
 
     def __init__(
-        self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None], lanes: int
-    ) -> None:
+        self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None], lanes: int, *,
+        gather_s: float = 0.0, bundle: Callable[[list[Any]], Any] | None = None,
+        begin: Around | None = None, commit: Around | None = None,
+    ) -> None:  # fmt: skip
         self.env = env
         self.poll_s = poll_s
         self.handle = handle
         self.lanes = lanes
+        self.gather_s = gather_s
         self.waiting: deque[tuple[int, Any]] = deque()
         self.queues: deque[deque[Any]] = deque()
         self.inside: dict[Any, deque[Any]] = {}
         self.busy = False
         self.stopped = False
+        self._bundle, self._begin, self._commit = bundle, begin, commit
+        self._last_poll_s = float("-inf")
+        self._polled_events: list[tuple[int, Any]] = []
+        self._life = 0  # counts stops: what was started before one is void
 
     @property
     def lag(self) -> int:
         """Return the number of events that are not done."""
-        return len(self.waiting) + len(self.inside) + sum(len(queue) for queue in self.queues)
+        return len(self.waiting) + len(self._polled_events)
 
     def append(self, key: int, event: Any) -> None:
         """Add one event to the topic."""
@@ -110,10 +125,9 @@ class PollLoop:
         """Stop the consumer: nothing of the current poll was committed, so all of it is pending again."""
         self.stopped = True
         self.busy = False
-        for event, queue in self.inside.items():
-            self.waiting.extendleft((0, one) for one in (*reversed(queue), event))
-        for queue in self.queues:
-            self.waiting.extendleft((0, one) for one in reversed(queue))
+        self._life += 1
+        self.waiting.extendleft(reversed(self._polled_events))
+        self._polled_events = []
         self.inside.clear()
         self.queues.clear()
 
@@ -125,16 +139,41 @@ class PollLoop:
     def _wake(self) -> None:
         if not self.busy and not self.stopped and self.waiting:
             self.busy = True
-            call_after(self.env, self.poll_s(), self._polled)
+            self._after(self.poll_s(), self._returned)
 
-    def _polled(self, _event: Any) -> None:
-        if self.stopped:
+    def _after(self, seconds: float, function: Callable[[], None]) -> None:
+        life = self._life
+        call_after(self.env, seconds, lambda _: function() if life == self._life else None)
+
+    def _returned(self) -> None:
+        wait_s = self._last_poll_s + self.gather_s - self.env.now
+        if wait_s > 1e-9:
+            self._after(wait_s, self._gathered)
+        else:
+            self._gathered()
+
+    def _gathered(self) -> None:
+        self._last_poll_s = self.env.now
+        self._polled_events = list(self.waiting)
+        self.waiting.clear()
+        self._around(self._begin, self._begun)
+
+    def _around(self, work: Around | None, then: Callable[[], None]) -> None:
+        if work is None:
+            then()
             return
-        by_key: dict[int, deque[Any]] = {}
-        while self.waiting:
-            key, event = self.waiting.popleft()
-            by_key.setdefault(key, deque()).append(event)
-        self.queues.extend(by_key.values())
+        life = self._life
+        work([event for _, event in self._polled_events], lambda: then() if life == self._life else None)
+
+    def _begun(self) -> None:
+        events = self._polled_events
+        if self._bundle is not None:
+            self.queues.append(deque([self._bundle([event for _, event in events])]))
+        else:
+            by_key: dict[int, deque[Any]] = {}
+            for key, event in events:
+                by_key.setdefault(key, deque()).append(event)
+            self.queues.extend(by_key.values())
         self._launch()
 
     def _launch(self) -> None:
@@ -143,55 +182,45 @@ class PollLoop:
             event = queue.popleft()
             self.inside[event] = queue
             self.handle(event)
-        if not self.inside and not self.queues and not self.stopped:
-            self.busy = False
-            if self.waiting:
-                self.busy = True
-                call_after(self.env, 0.0, self._polled)
+        if not self.inside and not self.queues and self._polled_events and not self.stopped:
+            events, self._polled_events = self._polled_events, []
+            if self._commit is None:
+                self._committed()
+            else:
+                life = self._life
+                self._commit([event for _, event in events], lambda: self._committed() if life == self._life else None)
+
+    def _committed(self) -> None:
+        self.busy = False
+        if self.waiting:
+            self.busy = True
+            self._after(0.0, self._returned)
 
 
-class BatchLoop(PollLoop):
-    """A member that handles all events of a poll as one batch, and gathers them under load.
+class GroupCommit:
+    """A device that makes writes durable: one flush at a time, and a flush covers all writes that wait for it.
 
-    If the previous poll returned less than `gather_s` ago, it waits until then and includes events that
-    arrived since, as system/services/shared/consumer_loop.py does; otherwise it starts immediately.
-    `handle(batch)`: of `bundle(events)`.
+    `draw()`: seconds of one flush. `resume(job)`: called when a job's write is durable.
     """
 
-    def __init__(
-        self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None],
-        bundle: Callable[[list[Any]], Any], gather_s: float,
-    ) -> None:  # fmt: skip
-        super().__init__(env, poll_s, handle, 1)
-        self.gather_s = gather_s
-        self._bundle = bundle
-        self._last_poll_s = float("-inf")
-        self._parts: list[Any] = []
+    def __init__(self, env: simpy.Environment, draw: Callable[[], float], resume: Resume) -> None:
+        self.env, self._draw, self._resume = env, draw, resume
+        self._waiting: list[Any] = []
+        self._flushing: list[Any] = []
 
-    def _polled(self, event: Any) -> None:
-        wait_s = self._last_poll_s + self.gather_s - self.env.now
-        if wait_s > 1e-9 and not self.stopped:
-            call_after(self.env, wait_s, self._gathered)
-        else:
-            self._gathered(event)
+    def flush(self, job: Any) -> None:
+        """Make the write of `job` durable."""
+        self._waiting.append(job)
+        if not self._flushing:
+            self._start()
 
-    def _gathered(self, _event: Any) -> None:
-        if self.stopped or self.inside:
-            return
-        self._last_poll_s = self.env.now
-        events = [event for _, event in self.waiting]
-        self.waiting.clear()
-        if not events:
-            self.busy = False
-            return
-        batch = self._bundle(events)
-        self.inside[batch] = deque()
-        self._parts = events
-        self.handle(batch)
+    def _start(self) -> None:
+        self._flushing, self._waiting = self._waiting, []
+        call_after(self.env, self._draw(), self._ended)
 
-    def stop(self) -> None:
-        """Stop the consumer: all events of the current batch are pending again."""
-        if self.inside:
-            self.inside.clear()
-            self.waiting.extendleft((0, event) for event in reversed(self._parts))
-        super().stop()
+    def _ended(self, _event: Any) -> None:
+        done, self._flushing = self._flushing, []
+        if self._waiting:
+            self._start()
+        for job in done:
+            self._resume(job)

@@ -14,22 +14,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scenarios import spec, vocabulary, workload
-from sim import bandwidth, outcomes, probes, services, workers
+from sim import bandwidth, outcomes, probes, services, stores, workers
 from sim.autoscaling import Autoscaler
 from sim.calibration import Calibration, DelayShape
 from sim.consumers import consume
 from sim.engine import Engine
 from sim.faults import Faults, FaultWindow
 from sim.guards import ServiceGuard
+from sim.host import RunQueue, call_after
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
 from sim.program import flatten
 from sim.queues import PollLoop
 from sim.state import Seeded, World
-from sim.stations import Node, call_after
+from sim.stations import Amortization, Node
 from system.kernel.resilience import retry
 
 BLOCK = 2048
+SLICE_S = 0.0028  # of the kernel's scheduler on two cores; docs/decisions/0016-cpu-discipline.md
+BACKGROUND_TASK_S = 0.0004  # mean CPU of one background task: a timer, a heartbeat, a sample
 WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a higher layer
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
 CREATES = frozenset({"post", "reply"})
@@ -41,6 +44,15 @@ def stream(seed: int, name: str, draw: Callable[[np.random.Generator, int], np.n
     random = np.random.default_rng([seed, zlib.crc32(name.encode())])
     while True:
         yield from draw(random, BLOCK).tolist()
+
+
+def _background(seed: int, cores: float) -> Iterator[tuple[float, float]] | None:
+    """Yield (pause, CPU) of background tasks, seconds, that use `cores` in all."""
+    if cores <= 0.0:
+        return None
+    demands = stream(seed, "background", lambda random, n: random.exponential(BACKGROUND_TASK_S, n))
+    pauses = stream(seed, "background pauses", lambda random, n: random.exponential(BACKGROUND_TASK_S / cores, n))
+    return zip(pauses, demands, strict=False)
 
 
 def _noise(cv: float) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -91,7 +103,8 @@ class Replication:
     ) -> None:
         self.scenario = scenario
         self.seed = seed
-        self.engine = Engine(calibration.cores, sum(calibration.background_cores.values()))
+        background = _background(seed, sum(calibration.background_cores.values()))
+        self.engine = Engine(calibration.cores, host=lambda env, cores: RunQueue(env, int(cores), SLICE_S, background))
         self.world = World(seeded, start_ms=1_790_000_000_000)
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2
@@ -115,7 +128,12 @@ class Replication:
     def _build(self, calibration: Calibration) -> None:
         engine, bindings = self.engine, self.engine.bindings
         for name, width in services.WIDTHS.items():
-            engine.node(name, width)
+            node = engine.node(name, width)
+            node.realtime = name in services.REALTIME
+            node.off_path = calibration.off_path.get(name, 0.0)
+            known = calibration.exponents.get(name)
+            if known is not None:
+                node.amortization = Amortization(known.exponent, known.reference, known.lowest, known.highest)
         bindings.nodes[services.HAPROXY].down_status = NOT_CONNECTED
         noise = _noise(calibration.noise_cv)
         for name, cost in calibration.units.items():
@@ -126,6 +144,8 @@ class Replication:
             bindings.units[name] = unit
         for name, shape in calibration.delays.items():
             bindings.delays[name] = stream(self.seed, f"delay {name}", _shape(shape))
+        for name in stores.DEVICES:
+            engine.device(name, bindings.delays[name].__next__)
         for service in services.SCALED[1:]:
             jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
             bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
@@ -133,7 +153,8 @@ class Replication:
     def _consume(self) -> dict[str, list[PollLoop]]:
         loops: dict[str, list[PollLoop]] = {}
         knobs = self.scenario.policies
-        gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s}
+        gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s, "fanout": workers.FANOUT_GATHER_S,
+                    "publisher": workers.PUBLISHER_GATHER_S, "relay": workers.LISTEN_S}
         for consumer in workers.CONSUMERS:
             loops.setdefault(consumer.node, []).append(consume(self.engine, consumer, gather_s.get(consumer.group, 0.0)))
         return loops

@@ -35,10 +35,13 @@ QUOTED = (*SCALED, FANOUT, INDEXER, LIKER, RELAY)
 READERS = (TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
 """Services that check protected users before they show a tweet or a picture."""
 
-LIMITS = "limits-1"  # counters of the gateway; their cost is in the gateway's own work, so the node can only be killed
+LIMITS = "limits-1"
+REALTIME = (GENERATOR,)
+"""Processes that run before all others; the load generator asks for it so that it sends on time."""
+
 WIDTHS = {
     **dict.fromkeys(EVENT_LOOPS, 1),
-    HAPROXY: 0, stores.REDIS: 1, stores.CASSANDRA: 0, stores.POSTGRES: 0, stores.KAFKA: 0, stores.ELASTIC: 0,
+    HAPROXY: 1, stores.REDIS: 1, stores.CASSANDRA: 0, stores.POSTGRES: 0, stores.KAFKA: 0, stores.ELASTIC: 0,
     stores.MINIO: 0, LIMITS: 1, stores.CDN: 1,
 }  # fmt: skip
 """Node -> tasks that may use the CPU concurrently; 0 is any number."""
@@ -47,28 +50,34 @@ WIDTHS = {
 def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, share: float = 0.5) -> Steps:
     """One HTTP request at the public load balancer, through gateway and mesh to `service` and back.
 
-    `share`: of the route's work at gateway and service, before the call and again after it.
+    `share`: of the route's work at gateway and service, before the call and again after it. That of a service is
+    outside the time that it reports: it reads the request before its clock starts, and writes the answer afterwards.
     """
     behind = (
-        Cpu(HAPROXY, "mesh"),
+        Cpu(HAPROXY, "mesh", share=0.5),
         Acquire(f"{service}.seat"),
-        Effect("enters_service"),
+        Delay("mesh"),
         Cpu(service, route, share=share),
+        Effect("enters_service"),
+        Delay("service"),
         Effect("enters_stores"),
         *inner,
         Effect("leaves_stores"),
-        Cpu(service, route, share=share),
         Effect("leaves_service"),
+        Cpu(service, route, share=share),
         Release(f"{service}.seat"),
+        Cpu(HAPROXY, "mesh", share=0.5),
     )
     return (
         Effect("arrives"),
-        Cpu(HAPROXY, "public"),
+        Cpu(HAPROXY, "public", share=0.5),
         Acquire(f"{GATEWAY}.seat"),
         Acquire("gateway.in_flight"),
         Effect("enters_gateway"),
         Cpu(GATEWAY, route, share=share),
         Branch("queue_too_long", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
+        Cpu(LIMITS, "take"),
+        Delay("redis"),
         Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
         Acquire(f"{service}.place"),
         Call(service, behind, idempotent),
@@ -77,16 +86,18 @@ def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, shar
         Effect("leaves_gateway"),
         Release("gateway.in_flight"),
         Release(f"{GATEWAY}.seat"),
+        Cpu(HAPROXY, "public", share=0.5),
     )
 
 
 def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) -> Steps:
     """One operation of the load that is one request."""
     return (
+        Delay("tick"),
         Cpu(GENERATOR, route, share=0.5),
         Effect("sent"),
-        Delay(f"{route}.net"),
-        *api(route, service, (*inner, Delay(f"{route}.store")), idempotent=idempotent),
+        Delay("net"),
+        *api(route, service, inner, idempotent=idempotent),
         Cpu(GENERATOR, route, share=0.5),
     )
 
@@ -121,8 +132,8 @@ def _write(route: str) -> Steps:
     parent = stores.cassandra("get", "one") if route == "reply" else ()
     inner = (
         *parent,
-        *stores.postgres("reserve"),
-        *stores.cassandra("append"),
+        *stores.postgres_write("reserve"),
+        *stores.cassandra_write("append"),
         Effect("tweet_durable"),
         *stores.redis("own"),
         Publish("publisher"),
@@ -131,13 +142,13 @@ def _write(route: str) -> Steps:
 
 
 def _delete() -> Steps:
-    marked = (*stores.cassandra("delete"), *stores.redis("own"), *stores.redis("own"), Publish("publisher"))
+    marked = (*stores.cassandra_write("delete"), *stores.redis("own"), *stores.redis("own"), Publish("publisher"))
     inner = (*stores.cassandra("get", "one"), Effect("tweet_deleted"), Branch("had_tweet", marked, (Fail(404),)))
     return request("delete", TWEETS, inner, idempotent=False)
 
 
 def _edge(route: str) -> Steps:
-    return request(route, USERS, (*stores.postgres("edge"), Effect(route), Publish("outbox")), idempotent=False)
+    return request(route, USERS, (*stores.postgres_write("edge"), Effect(route), Publish("outbox")), idempotent=False)
 
 
 def _follow_request() -> Steps:
@@ -145,16 +156,16 @@ def _follow_request() -> Steps:
 
     Its steps cost the same as those of a follow; so do those of an approval.
     """
-    return request("follow", USERS, stores.postgres("edge"), idempotent=False)
+    return request("follow", USERS, stores.postgres_write("edge"), idempotent=False)
 
 
 def _approved() -> Steps:
-    return request("follow", USERS, (*stores.postgres("edge"), Effect("approve"), Publish("outbox")), idempotent=False)
+    return request("follow", USERS, (*stores.postgres_write("edge"), Effect("approve"), Publish("outbox")), idempotent=False)
 
 
 def _like() -> Steps:
     """The tweet is looked up (only visible tweets can be liked), then row and outbox row are one transaction."""
-    row = (*stores.postgres("like"), Publish("outbox"))
+    row = (*stores.postgres_write("like"), Publish("outbox"))
     visible = (Effect("one_tweet"), *stores.hydrate(LIKES), *stores.visibility(LIKES))
     return request("like", LIKES, (*visible, *row), idempotent=False)
 
@@ -180,7 +191,7 @@ def _media() -> Steps:
     sixth = 1.0 / 6.0
 
     def exchange(*steps: Step) -> Steps:
-        return (Cpu(GENERATOR, "media", share=sixth / 2), *steps, Cpu(GENERATOR, "media", share=sixth / 2))
+        return (Cpu(GENERATOR, "media", share=sixth / 2), Delay("net"), *steps, Cpu(GENERATOR, "media", share=sixth / 2))
 
     def gateway_call(inner: Steps, *, idempotent: bool = False) -> Steps:
         return exchange(*api("media", MEDIA, inner, idempotent=idempotent, share=sixth))
@@ -190,11 +201,11 @@ def _media() -> Steps:
     fetched = (Cpu(stores.CDN, "miss"), *stores.minio("get"), Effect("edge_stores"))
     read = exchange(Branch("edge_cached", (Cpu(stores.CDN, "hit"),), fetched))
     return (
+        Delay("tick"),
         Effect("sent"),
-        Delay("media.net"),
-        *gateway_call(stores.postgres("media_write")),
+        *gateway_call(stores.postgres_write("media_write")),
         *exchange(*stores.minio("put")),
-        *gateway_call((*row, checked, *stores.postgres("media_write"), Delay("media.store"))),
+        *gateway_call((*row, checked, *stores.postgres_write("media_write"))),
         *gateway_call((*row, *stores.visibility(MEDIA)), idempotent=True),
         *read,
         *read,
@@ -230,10 +241,11 @@ LIMITED = {
 """Route of the mix -> the gateway route whose rate limit applies."""
 
 NULL: Steps = (
+    Delay("tick"),
     Cpu(GENERATOR, "null", share=0.5),
     Effect("sent"),
     Cpu(HAPROXY, "null"),
-    Delay("null.net"),
+    Delay("net"),
     Cpu(GENERATOR, "null", share=0.5),
 )
 """The null route: HAProxy responds itself, so its latency is the overhead of the machine."""

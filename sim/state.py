@@ -30,12 +30,13 @@ HOME, AUTHOR, FOLLOWERS, FOLLOWING = "home", "author", "followers", "following"
 class Seeded:
     """The population before the run. `recent`: author -> newest ids, ascending, at most PAGE.
 
-    `pages`: viewer -> first page, newest first; filled on demand, since most viewers never appear.
+    `tweets`: the ids of all seeded tweets. `pages`: viewer -> first page, newest first; filled on demand, since most viewers never appear.
     """
 
     graph: population.Graph
     recent: list[list[int]]
     seed: int
+    tweets: frozenset[int] = frozenset()
     pages: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
@@ -50,7 +51,7 @@ class Seeded:
         tweets = drawn.tweet_ids[order]
         for author in range(1, graph.users + 1):
             recent[author] = tweets[bounds[author] : bounds[author + 1]][-PAGE:].tolist()
-        return cls(graph, recent, scenario.seed)
+        return cls(graph, recent, scenario.seed, frozenset(tweets.tolist()))
 
     def first_page(self, viewer: int) -> list[int]:
         """Return the viewer's newest PAGE ids at the start of the run, newest first."""
@@ -223,11 +224,12 @@ class World:
         return [author for author in self.pulled if author in self.followings_of(viewer)]
 
     def warm(self) -> None:
-        """Complete every list, as seeding does when it fills the cache."""
+        """Complete every list and cache every tweet, as seeding does when it fills the cache."""
         users = range(1, self.graph.users + 1)
         self.live_home = {viewer: list(self.seeded.first_page(viewer)) for viewer in users}
         for members in self.lists.values():
             members.update(users)
+        self.hot.update(self.seeded.tweets)
 
     def read_once(self, viewers: Iterable[int]) -> None:
         """Simulate one home read per viewer before the load: their lists are complete and their pages hot."""

@@ -1,11 +1,7 @@
 """The stations: where requests of the twin spend their time.
 
-**The shared CPU.** Every service, every store and the load generator run on the same cores, so all of them
-share one `HostCpu`. It shares evenly (processor sharing): with n tasks on c cores each runs at rate min(1, c
-/ n); one task never uses more than one core. Virtual time makes this O(log n) per event: v grows at that
-common rate, a task that needs d seconds of CPU and starts at v0 ends at v0 + d, and a heap orders the
-completions. A change of n only changes the slope of v. Background CPU (compaction, garbage collection, the
-kernel) is a constant load that reduces the cores.
+Every service, every store and the load generator run on the same cores (`sim.host`); one task never uses more
+than one core.
 
 **A node** is a process on that host. `width` of its tasks may use the CPU concurrently: 1 for an event loop
 or for Redis' single thread (first come, first served before the shared CPU), none for a thread pool such as
@@ -17,24 +13,20 @@ the sum of sojourns.
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import simpy
-from simpy.events import Timeout
+
+from sim.host import Host, call_after
+
+__all__ = ["INFINITE", "Node", "Quota", "Resume", "Tally", "Task", "call_after"]
 
 INFINITE = 1 << 60
 
 Resume = Callable[[Any], None]
-
-
-def call_after(env: simpy.Environment, delay_s: float, function: Callable[[Any], None], value: object = None) -> None:
-    """Call `function(event)` after `delay_s` seconds of simulated time; `event.value` is `value`."""
-    callbacks = Timeout(env, delay_s, value).callbacks
-    assert callbacks is not None
-    callbacks.append(function)
 
 
 class Tally:
@@ -70,15 +62,19 @@ class Tally:
 
 
 class Task:
-    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota)."""
+    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota).
 
-    __slots__ = ("arrived", "job", "node", "rest_s", "slice_s")
+    `node`: None for background work. `mark`: the host's note of what the slice has received or still needs.
+    """
 
-    def __init__(self, node: Node, job: Any, demand_s: float, arrived: float) -> None:
-        self.node: Node | None = node
+    __slots__ = ("arrived", "job", "mark", "node", "rest_s", "slice_s")
+
+    def __init__(self, node: Node | None, job: Any, demand_s: float, arrived: float) -> None:
+        self.node = node
         self.job = job
         self.rest_s = self.slice_s = demand_s
         self.arrived = arrived
+        self.mark = 0.0
 
 
 class Quota(Protocol):
@@ -100,100 +96,42 @@ class Quota(Protocol):
         ...
 
 
-class HostCpu:
-    """The cores of the machine, shared evenly.
+class Amortization:
+    """Work gets cheaper with load: one wake-up serves several requests, and caches stay warm.
 
-    `cores`: those that remain after the constant `background_cores`.
+    A unit of work costs (w / `reference`)^-`exponent` of its nominal demand, w being the process' own nominal work
+    (CPU seconds per second) over about `AVERAGE_S`. Below `lowest` and above `highest`, the range in which it was
+    measured, the factor stays constant.
     """
 
-    def __init__(self, env: simpy.Environment, cores: float, background_cores: float = 0.0) -> None:
-        self.env = env
-        self.cores = max(cores - background_cores, 0.05 * cores)
-        self.running = 0
-        self.virtual = 0.0
-        self.since = 0.0
-        self.busy_core_s = 0.0
-        self.done_core_s = 0.0
-        self._heap: list[tuple[float, int, Task]] = []
-        self._order = 0
-        self._timer_at = float("inf")
-        self._fire = self._on_timer
-        self._inside_timer = False
+    AVERAGE_S = 1.0
+    EVERY_S = 0.1
 
-    def start(self, task: Task) -> None:
-        """Put `task` on the CPU now."""
-        now = self.env.now
-        self._advance(now)
-        self.running += 1
-        self._order += 1
-        heapq.heappush(self._heap, (self.virtual + task.slice_s, self._order, task))
-        if not self._inside_timer:
-            self._arm(now)
+    __slots__ = ("_factor", "_rate", "_since", "_work_s", "exponent", "highest", "lowest", "reference")
 
-    def virtual_now(self) -> float:
-        """Return the CPU seconds that a task running since the start would have received."""
-        self._advance(self.env.now)
-        return self.virtual
+    def __init__(self, exponent: float, reference: float, lowest: float, highest: float) -> None:
+        self.exponent, self.reference, self.lowest, self.highest = exponent, reference, lowest, highest
+        self._rate = self._since = self._work_s = 0.0
+        self._factor = self.at(lowest)
 
-    def drop(self, node: Node) -> list[Task]:
-        """Take all tasks of a dead process off the CPU and return them; CPU that they used stays counted."""
-        self._advance(self.env.now)
-        dropped = [task for _, _, task in self._heap if task.node is node]
-        for task in dropped:
-            task.node = None
-        self.running -= len(dropped)
-        return dropped
+    def copy(self) -> Amortization:
+        """Return the same law for another process of the same kind."""
+        return Amortization(self.exponent, self.reference, self.lowest, self.highest)
 
-    def _advance(self, now: float) -> None:
-        elapsed = now - self.since
-        if elapsed > 0.0:
-            n = self.running
-            if n:
-                cores = self.cores
-                if n <= cores:
-                    self.virtual += elapsed
-                    self.busy_core_s += elapsed * n
-                else:
-                    self.virtual += elapsed * cores / n
-                    self.busy_core_s += elapsed * cores
-            self.since = now
+    def at(self, rate: float) -> float:
+        """Return the factor at a constant work rate."""
+        return float((min(max(rate, self.lowest), self.highest) / self.reference) ** -self.exponent)
 
-    def _arm(self, now: float) -> None:
-        """Set the timer for the next completion; an earlier one sets it again when it fires."""
-        heap = self._heap
-        while heap and heap[0][2].node is None:
-            heapq.heappop(heap)
-        if not heap:
-            return
-        wait = heap[0][0] - self.virtual
-        if wait < 0.0:
-            wait = 0.0
-        elif self.running > self.cores:
-            wait *= self.running / self.cores
-        due = now + wait
-        if due < self._timer_at:
-            self._timer_at = due
-            call_after(self.env, wait, self._fire, due)
-
-    def _on_timer(self, event: Any) -> None:
-        if event._value != self._timer_at:
-            return
-        self._timer_at = float("inf")
-        now = self.env.now
-        self._advance(now)
-        heap = self._heap
-        # 1 ns of slack: rounding of virtual time must not cost another timer.
-        limit = self.virtual + 1e-9
-        self._inside_timer = True
-        while heap and heap[0][0] <= limit:
-            task = heapq.heappop(heap)[2]
-            node = task.node
-            if node is not None:
-                self.running -= 1
-                self.done_core_s += task.slice_s
-                node.finished(task)
-        self._inside_timer = False
-        self._arm(now)
+    def factor(self, now: float, demand_s: float) -> float:
+        """Count `demand_s` seconds of nominal work and return the factor on it."""
+        self._work_s += demand_s
+        elapsed = now - self._since
+        if elapsed >= self.EVERY_S:
+            weight = math.exp(-elapsed / self.AVERAGE_S)
+            self._rate = self._rate * weight + self._work_s / elapsed * (1.0 - weight)
+            self._since, self._work_s = now, 0.0
+            self._factor = self.at(self._rate)
+        return self._factor
 
 
 class Node:
@@ -201,14 +139,17 @@ class Node:
 
     `cpu_s[i]`: CPU seconds of slices that ended in second i of the run. `down`: its process is dead;
     `down_status`: the status that callers then get. `quota`: of a single-threaded one, None: no limit.
+    `amortization`: how its demands fall with its load, None: constant. `realtime`: it runs before all others.
+    `off_path`: share of each demand that is done after the answer is on its way (collection of garbage, logs,
+    merges): it uses CPU, but only others wait for it.
     """
 
     __slots__ = (
-        "_width", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "queue", "quota", "resume", "tally",
-        "width"
+        "_width", "amortization", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "off_path", "queue",
+        "quota", "realtime", "resume", "tally", "width"
     )  # fmt: skip
 
-    def __init__(self, env: simpy.Environment, host: HostCpu, name: str, width: int, resume: Resume) -> None:
+    def __init__(self, env: simpy.Environment, host: Host, name: str, width: int, resume: Resume) -> None:
         self.env = env
         self.host = host
         self.name = name
@@ -218,6 +159,9 @@ class Node:
         self.queue: deque[Task] = deque()
         self.busy = 0
         self.quota: Quota | None = None
+        self.amortization: Amortization | None = None
+        self.realtime = False
+        self.off_path = 0.0
         self.down = False
         self.down_status = 503
         self.tally = Tally()
@@ -227,6 +171,15 @@ class Node:
     def submit(self, job: Any, demand_s: float) -> None:
         """Queue `job` for `demand_s` seconds of CPU; then call `resume(job)`."""
         now = self.env.now
+        if self.amortization is not None:
+            demand_s *= self.amortization.factor(now, demand_s)
+        if self.off_path:
+            self._submit(now, job, demand_s * (1.0 - self.off_path))
+            self._submit(now, None, demand_s * self.off_path)
+        else:
+            self._submit(now, job, demand_s)
+
+    def _submit(self, now: float, job: Any, demand_s: float) -> None:
         self.tally.enter(now)
         task = Task(self, job, demand_s, now)
         if self.busy < self._width:
@@ -252,7 +205,8 @@ class Node:
             (self.quota or self.host).start(self.queue.popleft())
         else:
             self.busy -= 1
-        self.resume(task.job)
+        if task.job is not None:
+            self.resume(task.job)
 
     def crash(self) -> list[Any]:
         """Kill the process; return the jobs that were inside. Until `restart` new jobs find it down."""
@@ -266,7 +220,7 @@ class Node:
             self.tally.leave(now, task.arrived, lost=True)
         self.queue.clear()
         self.busy = 0
-        return [task.job for task in lost]
+        return [task.job for task in lost if task.job is not None]
 
     def restart(self) -> None:
         """Start the process again."""

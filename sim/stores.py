@@ -6,10 +6,13 @@ wake-up of the socket). Units and delays are named here; their values come from 
 
 from __future__ import annotations
 
-from sim.program import Acquire, Branch, Cpu, Delay, Each, Effect, Once, Publish, Release, Step
+from sim.program import Acquire, Branch, Cpu, Delay, Each, Effect, Flush, Once, Publish, Release, Step
 
 REDIS, CASSANDRA, POSTGRES = "redis-1", "cassandra-1", "postgres-1"
 KAFKA, ELASTIC, MINIO, CDN = "kafka-1", "elasticsearch-1", "minio-1", "cdn-1"
+COMMIT_LOG, WAL, TRANSLOG = "cassandra.flush", "postgres.flush", "elasticsearch.flush"
+DEVICES = (COMMIT_LOG, WAL, TRANSLOG)
+"""Logs that writes wait for; the calibration has the time of one flush of each, under the same name."""
 
 Steps = tuple[Step, ...]
 
@@ -20,23 +23,38 @@ def redis(unit: str, size: str = "") -> Steps:
 
 
 def cassandra(unit: str, size: str = "") -> Steps:
-    """One statement or a concurrent set of `size`: coordinator and replica are one process here."""
+    """One read or a concurrent set of `size`: coordinator and replica are one process here."""
     return (Cpu(CASSANDRA, unit, size), Delay("cassandra"))
 
 
+def cassandra_write(unit: str) -> Steps:
+    """One write, acknowledged when its commit log is on disk (`commitlog_sync: batch`)."""
+    return (Cpu(CASSANDRA, unit), Flush(COMMIT_LOG))
+
+
 def postgres(unit: str, size: str = "") -> Steps:
-    """One statement or transaction."""
+    """One statement that reads."""
     return (Cpu(POSTGRES, unit, size), Delay("postgres"))
 
 
-def publish() -> Steps:
-    """An event to Kafka, acks=all: linger and the broker's own wait are its delay."""
-    return (Cpu(KAFKA, "publish"), Delay("kafka"))
+def postgres_write(unit: str, size: str = "") -> Steps:
+    """One transaction that writes: its commit waits for the write-ahead log."""
+    return (Cpu(POSTGRES, unit, size), Flush(WAL))
+
+
+def publish(size: str) -> Steps:
+    """`size` events to Kafka in one call, acks=all: linger and the broker's own wait are its delay."""
+    return (Cpu(KAFKA, "publish", size), Delay("kafka"))
 
 
 def elastic(unit: str, size: str = "") -> Steps:
-    """One request to Elasticsearch: a search, a view of the index, or a bulk of `size` documents."""
+    """One request to Elasticsearch that reads: a search, a view of the index."""
     return (Cpu(ELASTIC, unit, size), Delay("elasticsearch"))
+
+
+def elastic_write(unit: str, size: str) -> Steps:
+    """A bulk of `size` documents, acknowledged when its translog is on disk."""
+    return (Cpu(ELASTIC, unit, size), Flush(TRANSLOG))
 
 
 def minio(unit: str) -> Steps:

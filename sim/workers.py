@@ -1,7 +1,8 @@
 """The workers of the system as programs: one entry per consumer group.
 
-The fan-out handles each event separately, keys in parallel; indexer and liker gather events and handle them
-as one batch (`Consumer.batch`), because a bulk costs nearly the same for one event as for ten.
+Every group gathers events under load, because a poll costs nearly the same for one event as for ten. The
+fan-out then handles each event separately, keys in parallel; the others handle a poll as one batch
+(`Consumer.batch`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ Steps = tuple[Step, ...]
 
 
 def _published() -> Steps:
-    """The tweets service publishes an event to Kafka in the background, possibly after the response."""
-    topic = Branch("is_delete", (Publish(events.TWEET_DELETED),), (Publish(events.NEW_TWEET),))
-    return (Cpu(TWEETS, "publish"), *stores.publish(), topic)
+    """The publisher of the tweets service: gathered events, their tweets into the hot cache, then to Kafka."""
+    filled = Branch("creates", (*stores.redis("fill", "batch"), Effect("batch_is_hot")))
+    return (Cpu(TWEETS, "publish", "batch"), filled, *stores.publish("batch"), Effect("published"))
 
 
 def _fan_out() -> Steps:
@@ -29,7 +30,7 @@ def _fan_out() -> Steps:
         *stores.hydrate(FANOUT),
         *stores.redis("own"),
         Effect("fan_out_decided"),
-        Branch("changes_mode", stores.postgres("edge")),
+        Branch("changes_mode", stores.postgres_write("edge")),
         Branch("is_pushed", pushed),
         *stores.redis("hot_read", "one"),
         Effect("delivered"),
@@ -68,7 +69,7 @@ def _edge_changed() -> Steps:
 def _index() -> Steps:
     """A batch: the current state of its tweets, their likes, one bulk."""
     truth = (*stores.cassandra("get", "batch"), *stores.postgres("count_likes", "batch"))
-    return (Cpu(INDEXER, "event", "batch"), *truth, *stores.elastic("index", "batch"), Effect("indexed"))
+    return (Cpu(INDEXER, "event", "batch"), *truth, *stores.elastic_write("index", "batch"), Effect("indexed"))
 
 
 def _recount() -> Steps:
@@ -83,17 +84,18 @@ def _privacy() -> Consumer:
 
 
 def _relayed() -> Steps:
-    topic = Branch("is_like", (Publish(events.NEW_LIKE),), (Publish(events.NEW_FOLLOW),))
-    return (Cpu(RELAY, "row"), *stores.postgres("drain"), *stores.publish(), topic)
+    """One drain of the outbox: rows are read, published and deleted in one transaction."""
+    return (Cpu(RELAY, "row", "batch"), *stores.publish("batch"), *stores.postgres_write("drain", "batch"), Effect("published"))
 
 
 def _announced() -> Steps:
     """The relay consumes the topics to learn which outbox rows were published."""
-    return (Cpu(stores.KAFKA, "fetch"), Cpu(RELAY, "announced"))
+    return (Cpu(RELAY, "announced", "batch"),)
 
 
-def _fetched(steps: Steps) -> Steps:
-    return (Cpu(stores.KAFKA, "fetch"), *steps)
+FETCH: Steps = (Cpu(stores.KAFKA, "poll", "batch", share=0.5),)
+COMMIT: Steps = (Cpu(stores.KAFKA, "poll", "batch", share=0.5),)
+"""The broker's part of a poll: a fetch before its records, the commit of their offsets after them."""
 
 
 CONSUMERS: tuple[Consumer, ...] = (
@@ -101,34 +103,31 @@ CONSUMERS: tuple[Consumer, ...] = (
         "fanout",
         FANOUT,
         (
-            (events.NEW_TWEET, _fetched(_fan_out())),
-            (events.TWEET_DELETED, _fetched(_fan_out_deleted())),
-            (events.NEW_FOLLOW, _fetched(_edge_changed())),
+            (events.NEW_TWEET, _fan_out()),
+            (events.TWEET_DELETED, _fan_out_deleted()),
+            (events.NEW_FOLLOW, _edge_changed()),
         ),
         lanes=16,
         poll_delay="fanout.poll",
+        begin=(*FETCH, Cpu(FANOUT, "poll")),
+        commit=COMMIT,
     ),
-    Consumer(
-        "indexer",
-        INDEXER,
-        tuple((topic, _fetched(_index())) for topic in events.GROUPS["indexer"]),
-        lanes=1,
-        poll_delay="indexer.poll",
-        batch=True,
-    ),
-    Consumer("liker", LIKER, ((events.NEW_LIKE, _fetched(_recount())),), lanes=1, poll_delay="liker.poll", batch=True),
-    Consumer("outbox", RELAY, (("outbox", _relayed()),), lanes=500, poll_delay="relay.poll"),
-    Consumer("publisher", TWEETS, (("publisher", _published()),), lanes=500, poll_delay="publisher.poll"),
-    Consumer(
-        "relay",
-        RELAY,
-        ((events.NEW_TWEET, _announced()), (events.TWEET_DELETED, _announced())),
-        lanes=500,
-        poll_delay="relay.poll",
-    ),
+    Consumer("indexer", INDEXER, tuple((topic, _index()) for topic in events.GROUPS["indexer"]), lanes=1,
+             poll_delay="indexer.poll", batch=True, begin=FETCH, commit=COMMIT),
+    Consumer("liker", LIKER, ((events.NEW_LIKE, _recount()),), lanes=1, poll_delay="liker.poll", batch=True, begin=FETCH,
+             commit=COMMIT),
+    Consumer("outbox", RELAY, (("outbox", _relayed()),), lanes=1, poll_delay="relay.poll", batch=True),
+    Consumer("publisher", TWEETS, (("publisher", _published()),), lanes=1, poll_delay="publisher.poll", batch=True),
+    Consumer("relay", RELAY, tuple((topic, _announced()) for topic in events.RELAYED), lanes=1, poll_delay="relay.poll",
+             batch=True, begin=FETCH, commit=COMMIT),
     _privacy(),
 )
 """Every consumer group.
 
 `publisher` is the queue inside the tweets service, `outbox` that of PostgreSQL, drained by the relay.
 """
+
+PUBLISHER_GATHER_S = 0.01  # system/services/shared/publisher.py
+FANOUT_GATHER_S = 0.02     # system/services/fanout/worker.py
+LISTEN_S = 0.5             # system/services/relay/worker.py
+"""How long these gather events under load; sim may not import those modules, and tests keep the numbers equal."""

@@ -21,11 +21,12 @@ from typer import exceptions
 
 from system.kernel.errors import LabError
 from system.kernel.telemetry import logs
-from tweetlab.commands import alerting, console, graphs, keys, lab, observe, results, wan
+from tweetlab.commands import alerting, calibrate, console, graphs, keys, lab, observe, results, validate, wan
 from tweetlab.commands import run as run_commands
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
+    "calibrate": calibrate.calibrate,
     "check": results.check,
     "compare": results.compare,
     "console": console.console,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "status": lab.status,
     "traces": observe.traces,
     "up": lab.up,
+    "validate": validate.validate,
     "wan": wan.wan,
 }
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reports import columns, facts, operations
+from reports import accounts, columns, facts, operations
 from reports.judge import verdict
 from reports.stats import histogram
 from scenarios import bounds
@@ -30,7 +30,7 @@ STEAL_SHARE = Decimal("0.01")  # of the machine's time
 LAG_FLOOR_MS = Decimal("3")  # a Python generator at 100/s on two cores has a start lag of 2-3 ms at p99
 LAG_SHARE = Decimal("0.05")  # of the reported p99
 GOODPUT = Decimal("0.99")  # share of the offered load
-CPU_CLOSES = Decimal("0.03")  # largest gap between the CPU time of processes and host, of the latter
+CPU_DROPPED = Decimal(str(accounts.MOST_DROPPED))  # share of the windows in which other programs used CPU
 RISE_S = Decimal("0.1")  # waiting time; a queue that grows by less than this over a stage is no overload
 RISE_P = 0.01  # one-sided, for the slope of the number in flight
 BLOCKS = 12  # the slope test uses block means of the number in flight: valid under autocorrelation
@@ -165,13 +165,20 @@ def _rising(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFra
 
 
 def _cpu_closes(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    busy = summary["host_busy"]
-    host, processes = busy["host_core_s"], busy["processes_core_s"]
-    gap = None if not host else abs(host - processes) / host
-    fix = "CPU time is not attributed to any listed process (or counted twice): check what else runs here"
-    holds = None if gap is None else bounds.holds(gap, "<=", CPU_CLOSES)
-    bound = f"within {CPU_CLOSES:.0%} of host busy"
-    return _measured("CPU accounts close", NOTES, gap, bound, holds, fix, "share", CPU_CLOSES)
+    spans = [(stage.start_s, stage.end_s) for stage in run_facts.windows.stages] or [(0.0, run_facts.windows.load_s)]
+    found = None if run_facts.series is None else accounts.of_run(run_facts.series, spans)
+    dropped = None if found is None or not len(found.closed) else found.dropped
+    fix = "other programs used CPU: stop them before a measurement that is compared or predicted" + _named(run_facts)
+    holds = None if dropped is None else bounds.holds(dropped, "<=", CPU_DROPPED)
+    bound = f"<= {CPU_DROPPED:.0%} of {accounts.WINDOW_S:g} s windows"
+    return _measured("CPU accounts do not close", NOTES, dropped, bound, holds, fix, "share", CPU_DROPPED)
+
+
+def _named(run_facts: facts.Facts) -> str:
+    """Return the programs that used most, as a clause; "" if none are known."""
+    programs = run_facts.platform.get("foreign_programs") or ()
+    listed = ", ".join(f"{one['command']} ({one['core_s']:g} core s)" for one in programs)
+    return f"; most was used by {listed}" if listed else ""
 
 
 def _faults(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:

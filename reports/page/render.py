@@ -54,7 +54,7 @@ def render(run: record.Run) -> str:
     view = View(run)
     document = run.document
     figures = charts.draw(view)
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         d=document,
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         void=view.is_void,
@@ -84,7 +84,7 @@ def _safe(value: Any) -> Any:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_safe

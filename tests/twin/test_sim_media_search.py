@@ -15,7 +15,7 @@ import simpy
 from scenarios import spec, workload
 from scenarios.world import population
 from sim import calibration, outcome, views
-from sim.queues import BatchLoop
+from sim.queues import PollLoop
 from sim.replication import Played, Replication
 from sim.state import Seeded
 from sim.stations import call_after
@@ -73,8 +73,7 @@ def test_a_picture_costs_the_work_of_its_requests() -> None:
 def test_the_edge_caches_what_it_fetched() -> None:
     """Slow storage affects only the first of the two reads: an upload waits for it three times, not four."""
     known = calibration.load(harness.LITERATURE)
-    slow = {**known.delays, "minio": calibration.DelayShape((1000.0,)), "media.store": calibration.DelayShape((0.0,))}
-    slow = {**slow, "media.net": calibration.DelayShape((0.0,))}
+    slow = {**known.delays, "minio": calibration.DelayShape((1000.0,))}
     result = predict(asked(CALM, "workload.mix={media: 100}", "objectives=[errors < 5 % whole]", "workload.stages.0.rate=2/s",
                          "policies.deadline.request=10 s"), dataclasses.replace(known, delays=slow))  # fmt: skip
 
@@ -134,7 +133,7 @@ def test_an_idle_indexer_handles_an_event_immediately_and_gathers_under_load() -
         started.append((round(env.now, 6), batch))
         call_after(env, 0.005, lambda _event: loop.done(batch))
 
-    loop = BatchLoop(env, lambda: 0.0, handle, tuple, 0.150)
+    loop = PollLoop(env, lambda: 0.0, handle, 1, bundle=tuple, gather_s=0.150)
     for at_s, event in ((0.0, "a"), (0.01, "b"), (0.02, "c"), (0.149, "d"), (0.151, "e"), (0.50, "f")):
         call_after(env, at_s, lambda event: loop.append(0, event._value), event)
     env.run()
@@ -147,7 +146,7 @@ def test_a_batch_of_a_killed_indexer_is_repeated_in_order() -> None:
     """None of it was committed."""
     env = simpy.Environment()
     started: list[tuple[Any, ...]] = []
-    loop = BatchLoop(env, lambda: 0.0, started.append, tuple, 0.0)
+    loop = PollLoop(env, lambda: 0.0, started.append, 1, bundle=tuple)
     loop.append(0, "a")
     env.run()
 

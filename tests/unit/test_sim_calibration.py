@@ -59,48 +59,75 @@ def test_the_shipped_file_is_sorted_json() -> None:
     assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
 
 
-def _windows(costs_cores: list[float], noise: float, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cores that the prior expects in n windows with a varying mix, and measured ones with the
-    true factors.
+PRIOR = demand.Prior(idle_cores=0.02, exponent=0.1, exponent_spread=0.2)
+
+
+def _windows(factors: list[float], exponent: float = 0.0, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cores that the prior expects in n windows with a varying mix and load, and measured ones with the
+    true factors, of which work at twice the load costs 2^-exponent per unit.
     """
     random = np.random.default_rng(5)
-    design = random.uniform(0.0, 0.05, (n, len(costs_cores)))
-    measured = design @ np.asarray(costs_cores) + 0.02 + random.normal(0.0, noise, n)
-    return design, measured
+    design = random.uniform(0.0, 0.05, (n, len(factors))) * np.repeat([0.3, 1.0, 3.0], n // 3)[:, None]
+    work = design @ np.asarray(factors)
+    measured = 0.02 + work * (work / 0.05) ** -exponent
+    return design, measured * random.normal(1.0, 0.01, n)
 
 
 def test_costs_that_vary_independently_are_recovered_and_identified() -> None:
-    """Three units of work in changing shares: factors and background are recovered within a few per cent."""
-    design, measured = _windows([2.0, 0.5, 1.0], noise=0.0005)
+    """Three units of work in changing shares at constant cost: factors are recovered, the exponent is about zero."""
+    design, measured = _windows([2.0, 0.5, 1.0])
 
-    fitted = demand.fit(design, measured, background_cores=0.01)
+    fitted = demand.fit(design, measured, PRIOR)
 
-    assert fitted.factors == pytest.approx([2.0, 0.5, 1.0], abs=0.06)
-    assert fitted.background_cores == pytest.approx(0.02, abs=0.003)
+    assert fitted.cores(design, 0.02) == pytest.approx(measured, rel=0.08)
+    assert fitted.factors / fitted.factors.sum() == pytest.approx(np.asarray([2.0, 0.5, 1.0]) / 3.5, abs=0.03)
+    assert fitted.exponent <= 0.04
     assert fitted.identified.tolist() == [True, True, True]
     assert fitted.condition < 10
 
 
+def test_work_that_gets_cheaper_with_load_is_recognized() -> None:
+    """Cost falls as load^-0.3 over a tenfold range of loads: the exponent is found within 0.06, with bounds around it."""
+    design, measured = _windows([2.0, 0.5, 1.0], exponent=0.3)
+
+    fitted = demand.fit(design, measured, PRIOR)
+
+    assert fitted.exponent == pytest.approx(0.3, abs=0.06)
+    assert fitted.exponent_low <= fitted.exponent <= fitted.exponent_high
+    assert fitted.residual < 0.02
+
+
+def test_beyond_the_highest_measured_load_the_cost_no_longer_falls() -> None:
+    """At 1.3 times the highest rung the factor is frozen: an extrapolated exponent would promise too much."""
+    design, measured = _windows([1.0], exponent=0.3)
+    fitted = demand.fit(design, measured, PRIOR)
+
+    far = demand.multiplier(np.asarray([fitted.highest, 10 * fitted.highest]), fitted.reference, fitted.lowest, fitted.highest, 0.3)
+
+    assert fitted.highest == pytest.approx(1.3 * (design @ fitted.factors).max())
+    assert far[0] == far[1]
+
+
 def test_two_units_that_always_occur_together_are_not_identified() -> None:
     """Their sum is known, their split is not: both are marked, and the condition number shows why."""
-    design, _ = _windows([1.5, 1.0], noise=0.0005)
-    twins = np.column_stack([design[:, 0], design[:, 0]])
+    design, measured = _windows([2.0])
+    twins = np.column_stack([design[:, 0], design[:, 0]]) / 2
 
-    fitted = demand.fit(twins, twins @ np.array([1.2, 0.8]) + 0.02, background_cores=0.02)
+    fitted = demand.fit(twins, measured, PRIOR)
 
-    assert fitted.factors.sum() == pytest.approx(2.0, abs=0.05)
+    assert fitted.factors[0] == pytest.approx(fitted.factors[1])
     assert not fitted.identified.any()
     assert fitted.condition > 1e6
 
 
 def test_a_unit_that_never_occurred_keeps_the_common_factor() -> None:
     """Work that did not occur is scaled like the rest of its process and is not marked as measured."""
-    design, measured = _windows([2.0, 2.0], noise=0.0005)
+    design, measured = _windows([2.0, 2.0])
     design = np.column_stack([design, np.zeros(len(design))])
 
-    fitted = demand.fit(design, measured, background_cores=0.02)
+    fitted = demand.fit(design, measured, PRIOR)
 
-    assert fitted.factors[2] == pytest.approx(2.0, rel=0.1)
+    assert fitted.factors[2] == pytest.approx(fitted.factors[:2].mean(), rel=0.1)
     assert not fitted.identified[2]
 
 

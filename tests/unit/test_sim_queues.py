@@ -10,7 +10,7 @@ import simpy
 from sim import outcomes
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, OF_MESH, REFUSED, UNAVAILABLE
-from sim.queues import PollLoop
+from sim.queues import GroupCommit, PollLoop
 from sim.stations import call_after
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
 from system.kernel.resilience.breaker import State
@@ -123,3 +123,40 @@ def test_a_status_determines_the_outcome(status: int, outcome: str, seen: int) -
     """ok, fail (certainly no effect) or info, as in the load driver."""
     assert outcomes.of_status(status) == outcome
     assert outcomes.as_seen(status) == seen
+
+
+def test_writes_that_arrive_during_a_flush_share_the_next_one() -> None:
+    """One flush at a time: the first write is durable after one second, the two that came meanwhile after two."""
+    env = simpy.Environment()
+    done: list[tuple[str, float]] = []
+    device = GroupCommit(env, lambda: 1.0, lambda job: done.append((job, env.now)))
+
+    for job, when in (("a", 0.0), ("b", 0.2), ("c", 0.9)):
+        call_after(env, when, lambda event: device.flush(event.value), job)
+    env.run()
+
+    assert done == [("a", 1.0), ("b", 2.0), ("c", 2.0)]
+
+
+def test_the_work_of_a_poll_runs_before_and_after_its_events() -> None:
+    """A fetch of 1 s, two events together, a commit of 1 s; an event that arrives meanwhile is in the next poll."""
+    env = simpy.Environment()
+    log: list[tuple[str, float]] = []
+
+    def around(name: str):  # type: ignore[no-untyped-def]
+        def work(events, then):  # type: ignore[no-untyped-def]
+            log.append((f"{name} {len(events)}", env.now))
+            call_after(env, 1.0, lambda _: then())
+        return work
+
+    def handle(event: str) -> None:
+        log.append((event, env.now))
+        call_after(env, 0.5, lambda _: loop.done(event))
+
+    loop = PollLoop(env, lambda: 0.0, handle, 16, begin=around("fetch"), commit=around("commit"))
+    loop.append(1, "a")
+    loop.append(2, "b")
+    call_after(env, 1.2, lambda _: loop.append(3, "c"))
+    env.run()
+
+    assert log == [("fetch 2", 0.0), ("a", 1.0), ("b", 1.0), ("commit 2", 1.5), ("fetch 1", 2.5), ("c", 3.5), ("commit 1", 4.0)]

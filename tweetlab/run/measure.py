@@ -8,6 +8,7 @@ stay in `raw_folder` until the next run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -25,10 +26,11 @@ from system.kernel import events
 from system.kernel.errors import LabError
 from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
+from system.platform.process import procs
 from tweetlab.lab import traces
 from tweetlab.lab.session import Session
 from tweetlab.load import driver, journal
-from tweetlab.run import canaries, sampler
+from tweetlab.run import canaries, foreign, sampler
 
 GROUPS = events.GROUPS
 DRAIN_S = 30.0  # longest wait for the queues to drain, which starts after the last fault
@@ -52,7 +54,7 @@ class Measured:
     where nothing was sampled. `problems`: why the run did not end cleanly, a line each. `sampling_problems`:
     gaps in the samples. `scaling`: decisions of the autoscaler, a line each. `slow_traces`, `trace_file`: the
     slowest traced requests as a summary and as a file. `canary`: the word that no reply may contain, "" where
-    none was planted.
+    none was planted. `foreign`: the programs outside the lab that used most CPU.
     """
 
     start_ns: int = 0
@@ -67,6 +69,7 @@ class Measured:
     slow_traces: Mapping[str, Any] = field(default_factory=dict)
     trace_file: str = ""
     canary: str = ""
+    foreign: tuple[foreign.Program, ...] = ()
 
 
 def draw(scenario: spec.Scenario) -> Inputs:
@@ -100,6 +103,8 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
         progress.started(start_wall_ms)
         samples = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), start_ns)
         sampling = asyncio.create_task(samples.run(done))
+        watch = foreign.Watch([os.getpid(), *await _supervisor(lab)], lab.lab.paths.lab_id)
+        watching = asyncio.create_task(_watch(watch, done))
         injecting = asyncio.create_task(schedule.run(
             scenario.faults_in_load, lab.lab, start_ns, lab.lab.paths.state, stop=stop, load_s=scenario.workload.load_s))
         try:
@@ -112,15 +117,29 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
             # On any error, active faults are undone and the samples so far are kept.
             stop.set()
             done.set()
-            ended = await asyncio.gather(injecting, sampling, return_exceptions=True)
+            ended = await asyncio.gather(injecting, sampling, watching, return_exceptions=True)
             problems += [repr(problem) for problem in ended if isinstance(problem, BaseException)]
             scaling = await _remove_scaling(lab, scenario, since_ms)
     finally:
         await load.close()
         await redis.aclose()
     measured = Measured(start_ns, start_wall_ms, result, faults, tuple(samples.rows), tuple(problems),
-                        tuple(samples.problems), interrupted, tuple(scaling), canary=canary)
+                        tuple(samples.problems), interrupted, tuple(scaling), canary=canary, foreign=tuple(watch.busiest()))
     return await _with_traces(lab, scenario, measured)
+
+
+async def _watch(watch: foreign.Watch, done: asyncio.Event) -> None:
+    """Read the CPU of foreign processes every few seconds until `done` is set."""
+    while not done.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), foreign.EVERY_S)
+        watch.read()
+
+
+async def _supervisor(lab: Session) -> list[int]:
+    """Return the pid of the lab's supervisor, the parent of its nodes; none if no node runs."""
+    parents = {row.parent for node in await lab.lab.status() if node.pid and (row := procs.stat(node.pid)) and row.parent > 1}
+    return sorted(parents)
 
 
 def forget_last_load(lab: native.Lab) -> None:

@@ -12,18 +12,16 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reports import finish, record
-from scenarios import loader, spec
-from sim import calibrate, calibration, faults, services, twin
+from scenarios import spec
+from sim import calibration, faults, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
+from tweetlab.calibrate import fingerprint, store
 from tweetlab.run import measure, runner, seeding
 from tweetlab.terminal import Screen
 
-CALIBRATION_TRIES = 2
-CALIBRATION_SCENARIO = "calibrate_quick"
 ON = ("system", "twin", "both")
 
 
@@ -31,7 +29,7 @@ ON = ("system", "twin", "both")
 class RunRequest:
     """What to run.
 
-    `on`: a word of ON. `calibration_file`: "" = the one made in this checkout, else the shipped one.
+    `on`: a word of ON. `calibration_file`: "" = the one of this machine, else the shipped one.
 
     `keep`: do not stop the lab at the end if this run started it. `keep_data`: do not reset the lab before
     the run. `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of
@@ -82,7 +80,7 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
     from tweetlab.lab import session
 
     # A bad file is reported before anything starts.
-    used = _calibration(request.calibration_file) if request.on == "both" else None
+    used = _calibration(request.calibration_file, screen) if request.on == "both" else None
     sides = [(scenario, _draw(scenario, screen)) for scenario in (request.scenario, request.versus) if scenario is not None]
     groups = "AB" if len(sides) > 1 else ("",)
     runs: list[record.Run] = []
@@ -138,8 +136,7 @@ def _predict_alone(request: RunRequest, screen: Screen) -> record.Run:
     if unknown := unmodelled(inputs, scenario):
         raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario contains. To fix: run it on "
                           "the real system, --on system.")
-    used = _calibration(request.calibration_file)
-    screen.say(f"calibration: {used.label}")
+    used = _calibration(request.calibration_file, screen)
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
         predicted = twin.run(scenario, used, inputs.tape, inputs.world.graph, past=inputs.world.past)
     return finish.finish(home.RUNS, predicted.facts)
@@ -151,41 +148,13 @@ def _draw(scenario: spec.Scenario, screen: Screen) -> measure.Inputs:
     return inputs
 
 
-def _calibration(file: str) -> calibration.Calibration:
-    if file:
-        return calibration.load(Path(file))
-    made_here, shipped = home.ROOT / ".tweetlab" / "calibration.json", calibration.default()
-    if not made_here.exists():
-        return shipped
-    made = calibration.load(made_here)
-    # A calibration that is older than a unit of work of the model cannot predict that work.
-    return made if made.units.keys() >= shipped.units.keys() else shipped
-
-
-async def quick_calibration(lab: Any, screen: Screen, population: spec.Population, seed: int) -> calibration.Calibration:
-    """Run the 20 s low-load scenario on `population` and calibrate the twin from it; keep the file for later runs.
-
-    A run that is void (another process took the CPU, for example) is repeated once; if that one is void too,
-    the twin predicts with the calibration that ships with the lab, and its label says so.
-    """
-    import dataclasses
-
-    cold = dataclasses.replace(population, cache="cold")  # both hits and rebuilds must occur to be distinguished
-    scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=cold, seed=seed)
-    for _ in range(CALIBRATION_TRIES):
-        result = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
-        run = runner.finished(result, lab.lab)
-        if run.document["validity"]["verdict"] != "VOID":
-            made = calibrate.quick(run)
-            path = home.ROOT / ".tweetlab" / "calibration.json"
-            path.parent.mkdir(exist_ok=True)
-            made.save(path)
-            screen.say(f"calibrated: {made.label}")
-            return made
-        screen.warn(f"the calibration run is void; its report says why: {run.path}/report.html")
-    shipped = calibration.default()
-    screen.warn(f"the twin predicts with the calibration that ships with the lab: {shipped.label}")
-    return shipped
+def _calibration(file: str, screen: Screen) -> calibration.Calibration:
+    """Return the calibration for a prediction on this machine, and say which one it is."""
+    chosen = store.choose(file, fingerprint.here())
+    screen.say(f"calibration: {chosen.calibration.label}")
+    for reason in chosen.foreign:
+        screen.say(f"  {reason}")
+    return chosen.calibration
 
 
 @contextlib.contextmanager

@@ -204,6 +204,7 @@ def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict
     return {"blueprint": nodes.to_json(), "control_groups": lab.lab.accounting(),
             "provider": lab.lab.provider, **({"images": images} if images else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
+            "foreign_programs": [dataclasses.asdict(one) for one in measured.foreign],
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}
 
 

@@ -1,0 +1,1 @@
+"""How well the twin predicts runs that it has not seen."""

@@ -1,0 +1,191 @@
+"""The verdict of a validation: errors of its cells against the bars, in two bands of utilization.
+
+A cell is one (load, route, statistic), or one process for CPU. A row of the verdict is a statistic in a band: the
+median over loads of the median over routes, and the worst cell, which may be twice the bar. A cell with too few
+requests is not counted, and one whose noise exceeds half its bar is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sim.validation import cells
+from sim.validation.draw import EDGE
+
+BANDS = {"low": f"to {EDGE:g}", "high": f"{EDGE:g} to 0.8"}
+BARS: dict[str, tuple[float, float]] = {
+    "CPU": (0.04, 0.04), "process": (0.12, 0.12), "mean": (0.10, 0.20), "p50": (0.12, 0.20), "p95": (0.15, 0.25),
+    "p99": (0.25, 0.30),
+}  # fmt: skip
+"""Statistic -> (bar below EDGE, bar above)."""
+
+WORST_FACTOR = 2.0
+PROCESS_CORES = 0.05  # a process is judged above this
+LEAST_LOADS, LEAST_MIXES = 3, 2
+MOST_DROPPED = 0.2
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One cell. `structure`: the error with right demands, None for CPU. `state`: counts, few or unknown."""
+
+    load: str
+    mix: str
+    band: str
+    route: str
+    statistic: str
+    measured: float
+    predicted: float
+    error: float
+    structure: float | None
+    noise: float
+    requests: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One statistic in one band. `median`, `worst`: absolute errors, None without cells. `bias`: median signed error.
+    `loads`, `mixes`: that have a cell. `verdict`: holds, misses or unknown.
+    """
+
+    statistic: str
+    band: str
+    bar: float
+    median: float | None
+    worst: float | None
+    worst_cell: str
+    bias: float | None
+    loads: int
+    mixes: int
+    verdict: str
+
+
+def judged(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Judged]:
+    """Return the cells of all loads. `predictions`: load name -> its ledger entry. `runs`: load name -> examined runs."""
+    found: list[Judged] = []
+    for name, entry in predictions.items():
+        repeats = [run for run in runs.get(name, ()) if run["dropped"] <= MOST_DROPPED]
+        if not repeats or entry["load"]["kind"] not in ("examination", "headline"):
+            continue
+        used = float(np.median([run["utilization"] for run in repeats]))
+        band = "low" if used <= EDGE else "high"
+        found += _cpu(name, entry, repeats, band)
+        found += _responses(name, entry, repeats, band)
+    return found
+
+
+def _bar(statistic: str, band: str) -> float:
+    return BARS[statistic][0 if band == "low" else 1]
+
+
+def _cpu(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str) -> Iterable[Judged]:
+    predicted, mix = entry["predicted"]["cores"], entry["load"]["mix"]
+    known = sorted(set.intersection(*(set(run["cores"]) for run in repeats)))
+    totals = [sum(run["cores"][node] for node in known) for run in repeats]
+    yield _cell(name, mix, band, "all", "CPU", totals, sum(predicted.get(node, 0.0) for node in known), None, 0.0, len(repeats) * 1000)
+    for node in known:
+        values = [run["cores"][node] for run in repeats]
+        if float(np.median(values)) > PROCESS_CORES:
+            yield _cell(name, mix, band, node, "process", values, predicted.get(node, 0.0), None, 0.0, len(repeats) * 1000)
+
+
+def _responses(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str) -> Iterable[Judged]:
+    predicted, mix = entry["predicted"]["routes"], entry["load"]["mix"]
+    for route in sorted(set.intersection(*(set(run["routes"]) for run in repeats)) & set(predicted)):
+        requests = sum(run["requests"][route] for run in repeats)
+        for statistic in cells.STATISTICS:
+            values = [run["routes"][route][statistic] for run in repeats]
+            within = float(np.median([run["noise"].get(route, {}).get(statistic, 0.0) for run in repeats]))
+            structure = [run["structure"][route][statistic] for run in repeats if route in run["structure"]]
+            yield _cell(name, mix, band, route, statistic, values, predicted[route][statistic],
+                        float(np.median(structure)) if structure else None, within, requests)
+
+
+def _cell(load: str, mix: str, band: str, route: str, statistic: str, values: Sequence[float], predicted: float,
+          structure: float | None, within: float, requests: int) -> Judged:
+    measured = float(np.median(values))
+    between = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    noise = max(within, between) * (1.2533 if len(values) > 2 else 1.0) / float(np.sqrt(len(values))) / measured if measured else 1.0
+    state = "counts"
+    if statistic in cells.LEAST and requests < cells.LEAST[statistic]:
+        state = "few"
+    elif noise > _bar(statistic, band) / 2:
+        state = "unknown"
+    return Judged(load, mix, band, route, statistic, measured, predicted, predicted / measured - 1.0 if measured else 0.0,
+                  structure, noise, requests, state)
+
+
+def rows(found: Sequence[Judged]) -> list[Row]:
+    """Return the verdict of each statistic in each band."""
+    return [_row(found, statistic, band) for band in BANDS for statistic in BARS]
+
+
+def _row(found: Sequence[Judged], statistic: str, band: str) -> Row:
+    bar = _bar(statistic, band)
+    mine = [cell for cell in found if cell.statistic == statistic and cell.band == band and cell.state == "counts"]
+    by_load: dict[str, list[Judged]] = {}
+    for cell in mine:
+        by_load.setdefault(cell.load, []).append(cell)
+    mixes = len({cell.mix for cell in mine})
+    if not mine:
+        return Row(statistic, band, bar, None, None, "", None, 0, 0, "unknown")
+    median = float(np.median([np.median([abs(cell.error) for cell in one]) for one in by_load.values()]))
+    worst = max(mine, key=lambda cell: abs(cell.error))
+    holds = median <= bar and abs(worst.error) <= WORST_FACTOR * bar
+    enough = len(by_load) >= LEAST_LOADS and mixes >= LEAST_MIXES
+    return Row(statistic, band, bar, median, abs(worst.error), f"{worst.load} {worst.route}", float(np.median([c.error for c in mine])),
+               len(by_load), mixes, "misses" if not holds else "holds" if enough else "unknown")
+
+
+# ---- capacity and cache loss -----------------------------------------------------------------------------
+
+def capacity(points: Sequence[tuple[float, float]], bound_ms: float) -> float | None:
+    """Return the rate at which home p99 reaches `bound_ms`, by interpolation of log p99 over (rate, p99 ms); None if it
+    does not within the points.
+    """
+    ordered = sorted(points)
+    for (rate, p99), (following, higher) in zip(ordered, ordered[1:], strict=False):
+        if p99 <= bound_ms < higher:
+            share = np.log(bound_ms / p99) / np.log(higher / p99)
+            return float(rate + share * (following - rate))
+    return None
+
+
+def capacity_rows(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return measured and predicted capacity for home p99 of 50 and 100 ms."""
+    real, model = [], []
+    for name, entry in predictions.items():
+        if entry["load"]["kind"] == "capacity" and runs.get(name):
+            rate = float(entry["load"]["rate"])
+            real.append((rate, float(np.median([run["routes"]["home"]["p99"] for run in runs[name]]))))
+            model.append((rate, float(entry["predicted"]["routes"]["home"]["p99"])))
+    found = []
+    for bound in (50.0, 100.0):
+        measured, predicted = capacity(real, bound), capacity(model, bound)
+        error = predicted / measured - 1.0 if measured and predicted else None
+        found.append({"bound_ms": bound, "measured": measured, "predicted": predicted, "error": error,
+                      "verdict": "unknown" if error is None else "holds" if abs(error) <= 0.08 else "misses"})
+    return found
+
+
+def cache_loss(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the largest difference in the share of rebuilds by 5 s, in points, and recovery times; {} if it was not run."""
+    for name, entry in predictions.items():
+        if entry["load"]["kind"] != "cache_loss" or not runs.get(name):
+            continue
+        real = np.nanmedian(np.asarray([run["rebuilds"] for run in runs[name]], dtype=np.float64), axis=0)
+        model = np.asarray(entry["predicted"]["rebuilds"], dtype=np.float64)
+        gap = float(np.nanmax(np.abs(real - model))) if len(model) == len(real) else 1.0
+        took = [run["recovery_s"] for run in runs[name] if run["recovery_s"] is not None]
+        return {"rebuild_points": round(100 * gap, 1), "recovery_s": took, "verdict": "holds" if gap <= 0.03 else "misses"}
+    return {}
+
+
+def as_json(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return cells or rows as JSON."""
+    return [asdict(one) for one in found]

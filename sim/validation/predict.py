@@ -1,0 +1,190 @@
+"""Predictions of a validation, and what an error consists of.
+
+An error has four parts. **Total**: prediction against measurement. **Structure**: the error that remains when each
+process is given the CPU that it really used (one factor per process, fitted to the run itself: an oracle, not a
+prediction). **CPU**: predicted against measured CPU. **Noise**: the standard error of the measurement. A large
+structure error means that the model lacks something; a large CPU error with a small structure error that the
+calibration is wrong, or that the machine was faster or slower than during the calibration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reports import record
+from scenarios import spec, workload
+from scenarios.world import seeded_world
+from sim import calibrate, delays
+from sim.calibration import Calibration
+from sim.replication import Played, Replication
+from sim.state import Seeded
+from sim.validation import cells
+
+SEEDS = 3
+ORACLE_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the model says of one load. `routes`: route -> statistic -> ms. `cores`: node -> mean cores while steady.
+
+    `utilization`: of the machine, 0 to 1. `rebuilds`: share of rebuilds of home reads by 5 s.
+    """
+
+    routes: Mapping[str, Mapping[str, float]]
+    cores: Mapping[str, float]
+    utilization: float
+    rebuilds: tuple[float, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON types, rounded to what a report shows."""
+        return {"routes": {route: {name: round(value, 4) for name, value in values.items()} for route, values in self.routes.items()},
+                "cores": {node: round(value, 5) for node, value in self.cores.items()}, "utilization": round(self.utilization, 4),
+                "rebuilds": [round(one, 4) for one in self.rebuilds]}
+
+
+def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEEDS) -> Predicted:
+    """Predict the steady part of `scenario`."""
+    world = seeded_world.draw(scenario.population, scenario.seed)
+    tape = workload.draw_over(scenario, world)
+    return _predicted(_play(scenario, calibration, Seeded.of(scenario, world.graph, world.past), tape, seeds), scenario, calibration)
+
+
+def _play(scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int) -> list[Played]:
+    return [Replication(scenario, calibration, seeded, scenario.seed + seed).play(tape) for seed in range(seeds)]
+
+
+def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: Calibration) -> Predicted:
+    span = steady(scenario)
+    tables = [cells.responses(delays.table_of(one), span) for one in played]
+    routes = {route: {name: float(np.median([statistic(one[route][1]) for one in tables])) for name, statistic in cells.STATISTICS.items()}
+              for route in sorted(set.intersection(*(set(one) for one in tables)))}
+    cores = {node: float(np.mean([used(one, node, span) for one in played])) + calibration.background_cores.get(node, 0.0)
+             for node in {*played[0].nodes, *calibration.background_cores}}
+    shares = [rebuilds(delays.table_of(one), scenario) for one in played]
+    return Predicted(routes, cores, sum(cores.values()) / calibration.cores, tuple(np.nanmean(shares, axis=0).tolist()) if shares[0] else ())
+
+
+def steady(scenario: spec.Scenario) -> tuple[float, float]:
+    """Return (start, end) of the part that is judged, s."""
+    return scenario.measure.warm_up_s, scenario.workload.load_s
+
+
+def used(played: Played, node: str, span: tuple[float, float]) -> float:
+    """Return the mean cores of a process in `span`, s, without its background."""
+    known = played.nodes.get(node)
+    if known is None:
+        return 0.0
+    seconds = np.zeros(int(span[1]) + 1)
+    cpu = np.asarray(known.cpu_s[: len(seconds)])
+    seconds[: len(cpu)] = cpu
+    return float(seconds[int(span[0]) : int(span[1])].mean())
+
+
+def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
+    """Return the share of home reads that rebuilt a list, by 5 s of the load, where it has a cache loss; else []."""
+    if not scenario.faults:
+        return []
+    home = table[table["route"] == "home"]
+    bins = (home["due"] // 5_000).astype(int)
+    by_bin = home["source"].str.startswith("rebuild").groupby(bins).mean()
+    return [float(by_bin.get(number, np.nan)) for number in range(int(scenario.workload.load_s // 5))]
+
+
+# ---- one run ---------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Examined:
+    """One run of a load. `routes`: route -> statistic -> ms; `requests`: route -> OK ones; `noise`: route -> statistic ->
+    standard error, ms. `structure`: route -> statistic -> relative error with right demands.
+    """
+
+    routes: Mapping[str, Mapping[str, float]]
+    requests: Mapping[str, int]
+    noise: Mapping[str, Mapping[str, float]]
+    cores: Mapping[str, float]
+    utilization: float
+    dropped: float
+    structure: Mapping[str, Mapping[str, float]]
+    rebuilds: tuple[float, ...] = ()
+    recovery_s: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON types."""
+        return dict(_rounded(dataclasses.asdict(self)))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def examine(run: record.Run, calibration: Calibration) -> Examined:
+    """Return what a run measured, and the structure part of the model's error on it."""
+    replayed = calibrate.replay(run, calibration.cores)
+    scenario = replayed.scenario
+    span = steady(scenario)
+    table = delays.operations(run)
+    measured = cells.responses(table, span)
+    accounts = replayed.accounts
+    inside = accounts.closed & (accounts.starts_s >= span[0] - 1e-9)
+    cores = {node: float(values[inside].mean()) for node, values in accounts.cores.items()} if inside.any() else {}
+    oracle = _with_right_demands(replayed, calibration, cores, span) if cores else calibration
+    right = _predicted(_play(scenario, oracle, replayed.seeded, replayed.tape, 2), scenario, oracle)
+    routes = {route: {name: statistic(took) for name, statistic in cells.STATISTICS.items()} for route, (_, took) in measured.items()}
+    structure = {route: {name: right.routes[route][name] / value - 1.0 for name, value in values.items()}
+                 for route, values in routes.items() if route in right.routes}
+    return Examined(routes, {route: len(took) for route, (_, took) in measured.items()}, cells.noise_of(measured), cores,
+                    float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0, accounts.dropped,
+                    structure, tuple(rebuilds(table, scenario)), recovery_s(table, scenario))
+
+
+def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
+    """Return the seconds from a cache loss to the start of the first of three 1 s windows with home p95 <= 1.5 x before."""
+    if not scenario.faults:
+        return None
+    at_s = scenario.faults[0].at_s
+    home = table[table["route"] == "home"]
+    due, took = home["due"].to_numpy(np.float64) / 1e3, (home["done"] - home["due"]).to_numpy(np.float64)
+    before = took[(due >= scenario.measure.warm_up_s) & (due < at_s)]
+    if not len(before):
+        return None
+    bound, good = 1.5 * float(np.quantile(before, 0.95)), 0
+    for number in range(int(scenario.workload.load_s - at_s)):
+        window = took[(due >= at_s + number) & (due < at_s + number + 1)]
+        good = good + 1 if len(window) and float(np.quantile(window, 0.95)) <= bound else 0
+        if good == 3:
+            return float(number - 2)
+    return float(scenario.workload.load_s - at_s)
+
+
+def _with_right_demands(replayed: calibrate.Replayed, calibration: Calibration, cores: Mapping[str, float],
+                        span: tuple[float, float]) -> Calibration:
+    """Return the calibration with each process' costs scaled until it uses the measured CPU in this run."""
+    right = calibration
+    for _ in range(ORACLE_ROUNDS):
+        [played] = _play(replayed.scenario, right, replayed.seeded, replayed.tape, 1)
+        factors = {}
+        for node, measured in cores.items():
+            expected = used(played, node, span)
+            above = measured - right.background_cores.get(node, 0.0)
+            if expected > 0.002 and above > 0.0:
+                factors[node] = above / expected
+        units: dict[str, Any] = {}
+        for name, cost in right.units.items():
+            factor = factors.get(name.partition(".")[0], 1.0)
+            units[name] = dataclasses.replace(cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor)
+        exponents = {node: dataclasses.replace(one, reference=one.reference * factors.get(node, 1.0),
+                                               lowest=one.lowest * factors.get(node, 1.0), highest=one.highest * factors.get(node, 1.0))
+                     for node, one in right.exponents.items()}
+        right = dataclasses.replace(right, units=units, exponents=exponents)
+    return right
+

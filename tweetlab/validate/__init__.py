@@ -1,0 +1,1 @@
+"""Tests the twin on the real system: draws loads, predicts them, runs them and judges the predictions."""
