@@ -1,8 +1,9 @@
 """From the record of a calibration run to a calibration file.
 
-`full` fits every cost, `quick` one factor per process. Four steps. **Accounts**: CPU by window; windows in which other programs ran are dropped (`reports.accounts`). **Work**:
-the model replays the operations of the run and counts units of work per second. **CPU**: that work explains each
-process' measured CPU (`sim.demand`). **Delays**: what remains of each hop is delay without CPU (`sim.delays`).
+`full` fits every cost, `quick` one factor per process. Four steps. **Accounts**: CPU by window; windows in which
+other programs ran are dropped (`reports.accounts`). **Work**: the model replays the operations of the run and counts
+units of work per second. **CPU**: that work explains each process' measured CPU (`sim.demand`). **Delays**: what
+remains of each hop is delay without CPU (`sim.delays`).
 
 A prediction of the run that the calibration was made from proves nothing: `in_sample_of` stores its id, and
 the twin marks such a prediction IN-SAMPLE.
@@ -23,7 +24,7 @@ from reports import accounts as cpu_accounts
 from reports import record
 from scenarios import spec, vocabulary, workload
 from scenarios.world import population
-from sim import delays, demand, outcome, recorded, services, stores
+from sim import delays, demand, recorded, services, stores
 from sim.calibration import Calibration, Exponent, UnitCost, default
 from sim.replication import Replication
 from sim.state import Seeded
@@ -36,6 +37,7 @@ LEAST_OPERATIONS = 50
 FULL, QUICK = "full calibration", "quick calibration"
 QUICK_SPREAD = 0.05  # of an exponent that the prior's own ladder has measured
 IDLE_BELOW = 1.0   # requests/s: a stage with less is idle
+IDLE_ROUNDS = 2
 DELAYS_BELOW = 0.45  # utilization of the stages whose hops give the delays
 
 EXPONENTS: dict[str, tuple[float, float]] = {
@@ -190,12 +192,14 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         if not own or len(measured) < 5:
             background[node] = float(np.median(measured)) if len(measured) else 0.0
             continue
-        background[node] = float(cores[idle].mean()) if idle.any() else prior.background_cores.get(node, 0.0)
         design, names = _design(own, work, prior, spans)
         exponent, spread = EXPONENTS.get(node, OTHER)
         if together and node in prior.exponents:
             exponent, spread = prior.exponents[node].exponent, QUICK_SPREAD
         columns = design.sum(axis=1)[:, None] if together else design
+        background[node] = prior.background_cores.get(node, 0.0)
+        if idle[closed].any():
+            background[node] = _idle_cores(columns, measured, idle[closed], exponent, spread)
         fitted = demand.fit(columns, measured, demand.Prior(background[node], exponent, spread))
         factor = float(fitted.factors[0])
         units |= _scaled(own, fitted, prior) if together else _costs(own, names, fitted, prior)
@@ -207,6 +211,16 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
             "mean_cores": round(float(measured.mean()), 5),
         }
     return units, background, exponents, diagnostics
+
+
+def _idle_cores(design: NDArray[np.float64], measured: NDArray[np.float64], idle: NDArray[np.bool_], exponent: float,
+                spread: float) -> float:
+    """Return the CPU in the idle windows less that of the few requests and probes in them."""
+    cores = float(measured[idle].mean())
+    for _ in range(IDLE_ROUNDS):
+        fitted = demand.fit(design, measured, demand.Prior(cores, exponent, spread), resamples=0)
+        cores = max(0.0, float((measured - fitted.cores(design, 0.0))[idle].mean()))
+    return cores
 
 
 def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> Exponent:
@@ -221,7 +235,8 @@ def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> 
 def _scaled(units: list[str], fitted: demand.Fitted, prior: Calibration) -> dict[str, UnitCost]:
     """Return the units of a process, all times its factor."""
     factor, low, high = (float(one[0]) for one in (fitted.factors, fitted.low, fitted.high))
-    return {unit: dataclasses.replace(cost, base_us=round(cost.base_us * factor, 3), per_item_us=round(cost.per_item_us * factor, 4),
+    return {unit: dataclasses.replace(cost, base_us=round(cost.base_us * factor, 3),
+                                      per_item_us=round(cost.per_item_us * factor, 4),
                                       low_us=round(cost.low_us * low, 3), high_us=round(cost.high_us * high, 3),
                                       source=f"ratio of the full calibration, times {factor:.3f} for its process")
             for unit in units for cost in (prior.units[unit],)}

@@ -77,7 +77,8 @@ class Calibration:
 
     `cores`: of the machine. `exponents`: by node; a node without one has constant costs. `off_path`: share of a node's CPU
     that no request waits for. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
-    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `fingerprint`: of the machine and the
+    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from.
+    `fingerprint`: of the machine and the
     versions it holds for (`sim.fingerprint`). `diagnostics`: condition
     number and residuals by node, residuals of the delays.
     """

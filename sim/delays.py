@@ -99,8 +99,8 @@ def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Se
     wanted = {hop.delay: samples for hop in HOPS if len(samples := _samples(hop, measured)) >= LEAST}
     gaps: dict[str, Any] = {}
     for turn in range(ROUNDS + 1):
-        played = [Replication(scenario, dataclasses.replace(start, delays=shapes, off_path=off_path), seeded, 1000 + seed).play(tape)
-                  for seed in range(SEEDS)]
+        current = dataclasses.replace(start, delays=shapes, off_path=off_path)
+        played = [Replication(scenario, current, seeded, 1000 + seed).play(tape) for seed in range(SEEDS)]
         simulated = _cut(pd.concat([table_of(one) for one in played]), spans)
         found = {hop.delay: _samples(hop, simulated) for hop in HOPS if hop.delay in wanted}
         late = np.sort(np.concatenate([_late(one) for one in played]))

@@ -45,13 +45,17 @@ class Rung:
     @property
     def broken(self) -> list[str]:
         """The statistics beyond their bar and beyond the noise."""
-        return [name for name, error in self.error.items() if abs(error) > max(BARS[name], NOISE_FACTOR * self.noise[name])]
+        return [
+            name for name, error in self.error.items() if abs(error) > max(BARS[name], NOISE_FACTOR * self.noise[name])
+        ]
 
 
 def replayed(run: Replayed, calibration: Calibration, seeds: int = 2) -> list[Rung]:
     """Return the rungs of the run that `calibration` was made from, idle stages and the warm-up left out."""
     scenario = run.scenario
-    played = [Replication(scenario, calibration, run.seeded, scenario.seed + seed).play(run.tape) for seed in range(seeds)]
+    played = [
+        Replication(scenario, calibration, run.seeded, scenario.seed + seed).play(run.tape) for seed in range(seeds)
+    ]
     measured, predicted = delays.operations(run.run), [delays.table_of(one) for one in played]
     rungs = []
     for number, (start, end) in enumerate(run.stages):
@@ -62,26 +66,42 @@ def replayed(run: Replayed, calibration: Calibration, seeds: int = 2) -> list[Ru
             continue
         cores = _cores(run, calibration, played, windows, (start, end))
         error, noise = {"cpu": _total(cores, 1) / _total(cores, 0) - 1.0}, {"cpu": _spread(run, windows)}
-        found = cells.compare([_pooled(measured, (start + SETTLES_S, end))],
-                              [_pooled(one, (start + SETTLES_S, end)) for one in predicted])
+        found = cells.compare(
+            [_pooled(measured, (start + SETTLES_S, end))], [_pooled(one, (start + SETTLES_S, end)) for one in predicted]
+        )
         for cell in found:
             if cell.statistic in LEAST and cell.requests >= LEAST[cell.statistic]:
                 error[cell.statistic], noise[cell.statistic] = cell.error, cell.noise
-        rungs.append(Rung(number, rate, float(run.utilization[number]), error, noise,
-                          {node: pair for node, pair in cores.items() if pair[0] > 0.05}, _routes(measured, (start + SETTLES_S, end))))
+        rungs.append(
+            Rung(
+                number,
+                rate,
+                float(run.utilization[number]),
+                error,
+                noise,
+                {node: pair for node, pair in cores.items() if pair[0] > 0.05},
+                _routes(measured, (start + SETTLES_S, end)),
+            )
+        )
     return rungs
 
 
 def _routes(table: pd.DataFrame, span: tuple[float, float]) -> dict[str, dict[str, float]]:
-    return {route: {name: round(statistic(took), 3) for name, statistic in cells.STATISTICS.items()}
-            for route, (_, took) in cells.responses(table, span).items() if len(took) >= LEAST_OF_ROUTE}
+    return {
+        route: {name: round(statistic(took), 3) for name, statistic in cells.STATISTICS.items()}
+        for route, (_, took) in cells.responses(table, span).items()
+        if len(took) >= LEAST_OF_ROUTE
+    }
 
 
 def judge(rungs: list[Rung]) -> list[str]:
     """Return what a calibration fails, a sentence each; empty if it may be used."""
-    return [f"stage {rung.stage} ({rung.rate:g}/s, {rung.utilization:.0%} of the machine): {name} is off by "
-            f"{rung.error[name]:+.0%}; {max(BARS[name], NOISE_FACTOR * rung.noise[name]):.0%} is allowed"
-            for rung in rungs for name in rung.broken]
+    return [
+        f"stage {rung.stage} ({rung.rate:g}/s, {rung.utilization:.0%} of the machine): {name} is off by "
+        f"{rung.error[name]:+.0%}; {max(BARS[name], NOISE_FACTOR * rung.noise[name]):.0%} is allowed"
+        for rung in rungs
+        for name in rung.broken
+    ]
 
 
 def table(rungs: list[Rung]) -> list[dict[str, Any]]:
@@ -89,13 +109,21 @@ def table(rungs: list[Rung]) -> list[dict[str, Any]]:
     return [asdict(rung) for rung in rungs]
 
 
-def _pooled(table: pd.DataFrame, span: tuple[float, float]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _pooled(
+    table: pd.DataFrame, span: tuple[float, float]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     by_route = cells.responses(table, span)
-    return {"all": (np.concatenate([due for due, _ in by_route.values()]), np.concatenate([took for _, took in by_route.values()]))}
+    return {
+        "all": (
+            np.concatenate([due for due, _ in by_route.values()]),
+            np.concatenate([took for _, took in by_route.values()]),
+        )
+    }
 
 
-def _cores(run: Replayed, calibration: Calibration, played: list[Played], windows: NDArray[np.bool_],
-           span: tuple[float, float]) -> dict[str, tuple[float, float]]:
+def _cores(
+    run: Replayed, calibration: Calibration, played: list[Played], windows: NDArray[np.bool_], span: tuple[float, float]
+) -> dict[str, tuple[float, float]]:
     """Return node -> (measured, predicted) mean cores in a stage."""
     found = {}
     for node, cores in run.accounts.cores.items():

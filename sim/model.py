@@ -7,6 +7,7 @@ a policy thus changes the prediction together with the system.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -341,7 +342,7 @@ class Model:
     def _published(self, job: Job) -> None:
         """Append the events of a published batch to their topics."""
         for one in job.ctx.batch:
-            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), lambda one=one: self._copy(one))
+            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), functools.partial(self._copy, one))
 
     def _copy(self, event: Context) -> tuple[int, Context]:
         copy = Context(event.index, event.route, event.user, event.target, self.engine.env.now)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import simpy
 
-from sim.host import Host, call_after
+from sim.host import Host, Task, call_after
 
 __all__ = ["INFINITE", "Node", "Quota", "Resume", "Tally", "Task", "call_after"]
 
@@ -59,22 +59,6 @@ class Tally:
             self.lost += 1
         else:
             self.completions += 1
-
-
-class Task:
-    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota).
-
-    `node`: None for background work. `mark`: the host's note of what the slice has received or still needs.
-    """
-
-    __slots__ = ("arrived", "job", "mark", "node", "rest_s", "slice_s")
-
-    def __init__(self, node: Node | None, job: Any, demand_s: float, arrived: float) -> None:
-        self.node = node
-        self.job = job
-        self.rest_s = self.slice_s = demand_s
-        self.arrived = arrived
-        self.mark = 0.0
 
 
 class Quota(Protocol):

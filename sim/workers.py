@@ -8,7 +8,7 @@ fan-out then handles each event separately, keys in parallel; the others handle 
 from __future__ import annotations
 
 from sim import stores
-from sim.program import Branch, Consumer, Cpu, Each, Effect, Loop, Publish, Step
+from sim.program import Branch, Consumer, Cpu, Each, Effect, Loop, Step
 from sim.services import FANOUT, INDEXER, LIKER, READERS, RELAY, TWEETS
 from system.kernel import events
 

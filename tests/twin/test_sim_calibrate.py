@@ -26,7 +26,8 @@ from tests.helpers import twin_harness as harness
 SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1.3, "load-generator": 1.2, "kafka-1": 2.0}
 IDLE = {"cassandra-1": 0.03, "kafka-1": 0.02}
 STAGES = ("workload.stages=["
-          "{for: 10 s, rate: 0.5/s}, {for: 15 s, rate: 40/s}, {for: 15 s, rate: 120/s}, {for: 10 s, rate: 80/s, mix: {home: 70, post: 30}},"
+          "{for: 10 s, rate: 0.5/s}, {for: 15 s, rate: 20/s}, {for: 15 s, rate: 60/s}, {for: 15 s, rate: 200/s},"
+          "{for: 10 s, rate: 80/s, mix: {home: 70, post: 30}},"
           "{for: 10 s, rate: 80/s, mix: {user_tweets: 60, tweet: 40}}, {for: 10 s, rate: 60/s, mix: {follow: 50, like: 50}}]")
 
 

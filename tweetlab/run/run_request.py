@@ -11,7 +11,6 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from reports import finish, record
 from scenarios import spec
