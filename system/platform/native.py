@@ -342,8 +342,8 @@ def _in_containers(blueprint: Blueprint) -> Blueprint:
     """
     lacking = sorted({node.kind for node in spec.inside(blueprint).nodes} - images.kinds())
     if lacking:
-        raise errors.WrongInput(f"The blueprint {blueprint.name!r} does not run in containers: no image for {', '.join(lacking)}. "
-                                "Use `small`, or the provider native.")
+        raise errors.WrongInput(f"The blueprint {blueprint.name!r} does not run in containers: no image for "
+                                f"{', '.join(lacking)}. Use `small`, or the provider native.")
     api.connect().close()
     return spec.inside(blueprint)
 
