@@ -309,6 +309,8 @@ class Lab:
             if counts["nodes"] == 0:
                 await self.down()
         if not had_data and not await self.is_up():
+            with contextlib.suppress(CouldNotRun):  # the engine went away: there is nothing to remove
+                await asyncio.to_thread(lambda: runtimes.clean_up(self.paths, purge=True))
             self.paths.remove_data()
 
     async def _until_down(self) -> None:

@@ -59,7 +59,7 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        await asyncio.gather(work, return_exceptions=True)
         raise
 
 

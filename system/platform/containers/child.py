@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import signal
 import tarfile
 import threading
@@ -88,7 +89,7 @@ class ContainerChild(Lifecycle):
                 security_opt=["no-new-privileges:true"],
                 mem_limit=f"{description.memory_mib}m",
                 shm_size=f"{description.shm_mib}m" if description.shm_mib else None,
-                ulimits=[{"Name": "nofile", "Soft": spec.OPEN_FILES, "Hard": spec.OPEN_FILES}],
+                ulimits=[{"Name": "nofile", "Soft": _open_files(), "Hard": _open_files()}],
                 log_config={"Type": "local"},
                 healthcheck={"test": ["NONE"]},  # the supervisor probes; a command in each container would cost CPU
                 restart_policy={"Name": "no"},  # auto-heal restarts
@@ -233,6 +234,12 @@ class ContainerChild(Lifecycle):
 
     async def _after_stop(self) -> None:
         await api.in_thread(self._remove)
+
+
+def _open_files() -> int:
+    """Return the limit of open files: no more than this process may have, which the engine could not raise either."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return spec.OPEN_FILES if hard == resource.RLIM_INFINITY else min(spec.OPEN_FILES, hard)
 
 
 def _shared(source: Path, target: Path, uid: int, gid: int) -> dict[str, Any]:
