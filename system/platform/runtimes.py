@@ -67,4 +67,9 @@ def clean_up(paths: Paths, *, purge: bool = False) -> int:
 
     Does nothing for a native lab. Raises CouldNotRun if the engine does not answer.
     """
-    return api.sweep(api.connect(), paths, volumes=purge) if of(paths) == DOCKER else 0
+    if of(paths) != DOCKER and not paths.engine.exists():
+        return 0
+    removed = api.sweep(api.connect(), paths, volumes=purge)
+    if purge:
+        paths.engine.unlink(missing_ok=True)
+    return removed

@@ -166,7 +166,7 @@ def script(launch: Launch, copies: Mapping[Path, Path], slack_us: int = 0) -> st
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(launch.env.items())]
     lines += [f"mkdir -p {shlex.quote(str(folder))}" for folder in folders if not folder.is_relative_to(LAB)]
     lines += [f"rm -f {shlex.quote(str(path))}" for path in launch.stale]
-    lines += [f"cp {shlex.quote(str(source))} {shlex.quote(str(target))}" for source, target in copies.items()]
+    lines += [f"cp -f {shlex.quote(str(source))} {shlex.quote(str(target))}" for source, target in copies.items()]
     lines += [_step(step) for step in launch.before]
     lines += [f"echo {slack_us * 1_000} > /proc/$$/timerslack_ns"] if slack_us else []
     lines += [f"cd {shlex.quote(str(launch.cwd))}"] if launch.cwd else []
