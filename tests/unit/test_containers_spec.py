@@ -92,9 +92,9 @@ def test_configuration_that_a_server_rewrites_is_copied_out_of_the_read_only_dir
     """Elasticsearch makes its keystore beside it; nginx keeps it beside its cache."""
     elastic, edge = built()["elasticsearch-1"], built()["cdn-1"]
 
-    assert "cp /lab/elasticsearch-1/copied/elasticsearch.yml /tmp/elasticsearch/elasticsearch.yml" in start(elastic)
+    assert "cp -f /lab/elasticsearch-1/copied/elasticsearch.yml /tmp/elasticsearch/elasticsearch.yml" in start(elastic)
     assert "export ES_PATH_CONF=/tmp/elasticsearch" in start(elastic)
-    assert "cp /lab/cdn-1/copied/nginx.conf /var/cache/nginx/data/nginx.conf" in start(edge)
+    assert "cp -f /lab/cdn-1/copied/nginx.conf /var/cache/nginx/data/nginx.conf" in start(edge)
 
 
 def test_data_is_below_the_mount_point():
