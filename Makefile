@@ -1,4 +1,4 @@
-# make demo | test | check | drills | bench | setup | servers | testing | reference | clean
+# make demo | test | check | drills | bench | setup | servers | testing | reference | docker-… | clean
 # Every target may be repeated: it skips what is already done.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -9,7 +9,7 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers observers testing demo test check drills bench reference clean
+.PHONY: help setup servers observers testing demo test test-docker check drills bench reference docker-engine docker-stop docker-images clean
 
 help:
 	@echo "make demo       start a lab, run a scenario, write a report (setup included)"
@@ -22,6 +22,9 @@ help:
 	@echo "make observers  download the observability stack for --observe: Prometheus, Alertmanager and others"
 	@echo "make testing    install everything that a test uses: servers, observability stack, cluster programs, Chromium"
 	@echo "make reference  write docs/reference from the program's tables"
+	@echo "make docker-engine  start a private Docker engine where none answers (Debian, root); make docker-stop stops it"
+	@echo "make test-docker    the tests on containers; IMAGES=official checks the official images, where they can be pulled"
+	@echo "make docker-images  build the images of the lab on this machine, without a registry of images"
 	@echo "make clean      stop this checkout's labs; remove caches, data and logs (keeps runs and .venv)"
 
 $(PY):
@@ -35,7 +38,7 @@ $(PY):
 		echo "The module venv of $(PYTHON) does not work. To fix, on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 
 # The stamp is written last, so an interrupted installation is repeated.
-$(VENV)/installed: requirements.txt constraints.txt | $(PY)
+$(VENV)/installed: requirements.txt requirements-services.txt constraints.txt | $(PY)
 	@echo "environment: installing the pinned packages into $(VENV) (one to three minutes the first time)" >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	@touch $@
@@ -73,6 +76,10 @@ test:
 	@$(MAKE_QUIET) -j2 setup $(if $(TIER),,testing)
 	@$(RUN) tests/tiers.py $(TIER)
 
+# IMAGES is official or ours; by default ours if they are built here. Here a missing engine is a failure, not a skip.
+test-docker: setup
+	@TWEETLAB_DOCKER=require TWEETLAB_IMAGES="$(IMAGES)" $(RUN) -m pytest -m docker tests/docker tests/contract
+
 check: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
@@ -89,6 +96,16 @@ bench:
 
 reference: setup
 	@$(RUN) -m bench.reference
+
+# Unpacked into the cache: installs nothing and touches no other engine. Prints what to export.
+docker-engine: setup
+	@$(RUN) -m system.platform.containers.engine start
+
+docker-stop: setup
+	@$(RUN) -m system.platform.containers.engine stop
+
+docker-images: setup
+	@$(RUN) -m system.platform.containers.stand_ins
 
 clean:
 	@for lab in .tweetlab/*/; do [ -d "$$lab" ] && [ -x $(PY) ] && \

@@ -239,6 +239,13 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def compose_files() -> dict[str, str]:
+    """Return the files of Docker Compose, name -> text; they are at the top of the checkout."""
+    from system.platform.containers import compose
+
+    return dict(compose.files())
+
+
 def _table_page(title: str, intro: str, rows: dict[str, str]) -> str:
     return f"# {title}\n\n{intro}\n\n" + "\n".join(f"## {name}\n\n{text}\n" for name, text in rows.items())
 
@@ -248,7 +255,7 @@ def _one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Write every page, and the dashboards, which git ignores."""
+    """Write every page, the files of Docker Compose, and the dashboards, which git ignores."""
     from system.observe import dashboards
 
     boards = {f"dashboards/{name}.json": dashboards.text(name) for name in dashboards.BOARDS}
@@ -256,6 +263,9 @@ def main() -> None:
     for name, text in {**{name: make() for name, make in PAGES.items()}, **boards}.items():
         (FOLDER / name).write_text(text.rstrip() + "\n", encoding="utf-8")
         print(f"docs/reference/{name}")
+    for name, text in compose_files().items():
+        (home.ROOT / name).write_text(text, encoding="utf-8")
+        print(name)
 
 
 if __name__ == "__main__":

@@ -218,6 +218,36 @@ def _client_methods() -> float:
     return asyncio.run(row.ignored())
 
 
+def _docker_p50() -> float:
+    from bench.containers import provider_rows
+
+    return asyncio.run(provider_rows.home_read_p50_ratio())
+
+
+def _docker_cpu() -> float:
+    from bench.containers import provider_rows
+
+    return asyncio.run(provider_rows.home_read_cpu_ratio())
+
+
+def _docker_rss() -> float:
+    from bench.containers import provider_rows
+
+    return asyncio.run(provider_rows.rss_ratio())
+
+
+def _compose_up() -> float:
+    from bench.containers import compose_rows
+
+    return asyncio.run(compose_rows.compose_small_up_s())
+
+
+def _services_image() -> float:
+    from bench.containers import compose_rows
+
+    return compose_rows.services_image_mib()
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -263,9 +293,18 @@ ROWS: tuple[Row, ...] = (
     Row("graph_5m_edges_s", "5 million follows with numeric ids, from the file to a graph in memory", "s",
         None, 10, _graph_seconds),
     Row("graph_5m_edges_gib", "peak memory of the process that reads that file", "GiB", None, 2, _graph_memory),
+    Row("compose_small_up_s", "`docker compose up` of small on empty volumes until a follower reads the first tweet, median of 3",
+        "s", None, 60, _compose_up),
+    Row("services_image_mib", "uncompressed size of the image of our services", "MiB", None, 350, _services_image),
     Row("compare_false_changes", "of 100 A/A pairs, those that `compare` reports as changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "of 100 pairs 10 % apart, those that `compare` reports as changed", "pairs", 90, None,
         _found_changes),
+    Row("docker_vs_native_home_read_p50", "median latency of 100 home reads/s in containers ÷ native, A B A B", "ratio",
+        None, 1.5, _docker_p50),
+    Row("docker_vs_native_home_read_cpu", "CPU of all nodes per home read in containers ÷ native, same blocks", "ratio",
+        None, 1.25, _docker_cpu),
+    Row("docker_rss_vs_native", "resident memory of small in containers ÷ native, after the same reads", "ratio",
+        None, 1.15, _docker_rss),
     Row("exact_bounds_wrong", "of 10,000 random share bounds, those that get a wrong verdict", "bounds", None, 0,
         _exact_bounds),
 )

@@ -93,6 +93,9 @@ FAULT_KINDS: dict[str, FaultKind] = {
                             60.0, needs_load=True),
     "kill": FaultKind(False, (), "SIGKILL of one process, which auto-heal restarts",
                       90.0),  # Cassandra starts in about 20 s on two shared cores; the rest is margin
+    "pause": FaultKind(
+        True, (), "every process of one node is frozen: it keeps its connections and its memory, and answers nothing",
+        30.0),  # healing may replace the frozen instance, which then starts again
     "region_cut": FaultKind(
         True, ("region",), "network partition: a region is cut off while its processes stay alive",
         DOMAIN_RECOVERS_WITHIN_S),

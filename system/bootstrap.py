@@ -2,19 +2,25 @@
 
 A service gets the ports that it lists in NEEDS. Adapters are imported only when they are opened, so a process
 loads no driver that it does not use. Tests build the same services on `Ports` with in-memory adapters.
+
+    python -m system.bootstrap      creates database and schema: the one-shot service `prepare` of docker-compose.yml
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from system.kernel.errors import CouldNotRun, Unavailable
+from system.kernel import settings as config
+from system.kernel.errors import CouldNotRun, LabError, Unavailable
 from system.kernel.settings import Settings
 from system.kernel.telemetry import tracing
+from system.platform import health
+from system.platform.servers import postgres
 from system.ports import Ports
 
 OPEN_FOR_S = 60.0   # seconds for which a store may be unavailable while a lab starts
@@ -194,3 +200,48 @@ async def _retried(work: Callable[[], Awaitable[Any]], name: str, patience_s: fl
                 raise
             _log.info("%s is not ready yet: %s", name, problem)
         await asyncio.sleep(PAUSE_S)
+
+
+async def make_schema(settings: Settings) -> None:
+    """Create keyspace, tables, topics, index and bucket of the namespace if they do not exist. Idempotent."""
+    stores = await open_ports(settings, tuple(ADAPTERS))
+    try:
+        await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
+    finally:
+        await stores.close()
+
+
+async def make_database(members: Sequence[str], name: str) -> None:
+    """Create the database `name` at the primary among `members` (host:port) if it does not exist.
+
+    Raises CouldNotRun if PostgreSQL refuses.
+    """
+    statement = f"CREATE DATABASE {name}"
+    try:
+        primary = await health.postgres_primary(members, postgres.ROLE, "postgres")
+        await health.postgres_execute(primary, postgres.ROLE, "postgres", statement)
+    except health.Unhealthy as problem:
+        if "already exists" not in str(problem):
+            raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None
+
+
+async def _prepare() -> None:
+    settings = config.from_env()
+    members = settings.stores.postgres_url.rpartition("@")[2].partition("/")[0].split(",")
+    await make_database(members, config.DEFAULT_NAMESPACE)
+    await make_schema(settings)
+
+
+def main() -> int:
+    """Create database and schema in the stores that the environment names. Exit: 0, or the code of the error."""
+    try:
+        asyncio.run(_prepare())
+    except LabError as problem:
+        print(problem.detail, file=sys.stderr)
+        return problem.exit_code
+    print("database, keyspace, topics, index and bucket exist")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

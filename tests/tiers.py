@@ -58,6 +58,7 @@ TIERS = (
     Tier("clients", 60, lab=True),
     Tier("browser", 120, lab=True),
     Tier("acceptance", 240, lab=True),
+    Tier("docker", 300, last=True, folders=("docker", "contract"), marks="docker"),  # skipped where no engine answers
     Tier("drills", 150, last=True),  # start a cluster: 7.5 GiB
 )
 CAMPAIGNS = (

@@ -18,6 +18,7 @@ from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
 from system.platform import native, paths
 from system.platform.addresses import Plan
+from system.platform.containers import images, spec
 from system.platform.install import packages, preflight
 from system.platform.install.packages import Debian
 from system.platform.process import cgroups
@@ -140,6 +141,29 @@ def _regions() -> list[Fact]:
     return [Fact("regions", True, "available (`tweetlab up two_regions`)")]
 
 
+def _docker() -> list[Fact]:
+    """Docker is optional: what is missing for it is not a requirement."""
+    from system.platform.containers import api, runtime
+
+    wanted = [images.of_kind(node.kind) for node in spec.inside(blueprints.load("small")).nodes]
+    try:
+        client = api.connect()
+        version = client.version()["Version"]
+        lacking = runtime.absent(client, wanted)
+        groups = runtime.accounting(client)
+    except CouldNotRun as problem:
+        return [Fact("docker", True, f"not available: {problem.detail}")]
+    client.close()
+    text = f"engine {version}, control groups {groups}"
+    if groups == "none":
+        text += ": CPU of containers cannot be read, so a run there gets no verdict on scaling"
+    if lacking:
+        text += f"; `tweetlab up --provider docker` will pull, or needs `make docker-images` for: {', '.join(lacking)}"
+    else:
+        text += "; all images are present (`tweetlab up --provider docker`)"
+    return [Fact("docker", True, text)]
+
+
 def _user() -> list[Fact]:
     try:
         drop = paths.unprivileged()
@@ -151,4 +175,5 @@ def _user() -> list[Fact]:
 
 CHECKS: tuple[Callable[[], list[Fact]], ...] = (
     _python, _import_roots, _java, _servers, _further, _tools, _user, _machine, _control_groups, _regions,
+    _docker,
 )  # fmt: skip

@@ -31,9 +31,13 @@ def junit(directory: Path) -> str:
     return exports.junit(record.read(directory))
 
 
-def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
-    """Return the comparison as plain values, with its `text` and `exit_code` (0 not changed, 1 changed, 2 cannot tell)."""
-    comparison = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b])
+def compare(a: Sequence[Path], b: Sequence[Path], across_providers: bool = False) -> dict[str, Any]:
+    """Return the comparison as plain values, with its `text` and `exit_code` (0 not changed, 1 changed, 2 cannot tell).
+
+    `across_providers`: the sides may differ in their provider.
+    """
+    comparison = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b],
+                                   across_providers=across_providers)
     document = comparing.document(comparison)
     text = comparing.text(comparison)
     return document | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(document.get("answer")), 2)}

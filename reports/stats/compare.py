@@ -11,7 +11,8 @@ never that it became faster or is unchanged.
 
 There are two tests per route: `median` (p50) and `spread` (p99 / p50). If one run in three becomes slow, the
 spread changes and the median does not. Runs of different machines or data are refused, since their difference
-has a cause that no statistic can detect. Void runs are excluded.
+has a cause that no statistic can detect; so are those of different providers, unless the caller asks for it.
+Void runs are excluded.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ MIN_OPERATIONS = 500  # per route and run; with fewer, p99 depends on fewer than
 SAME_WITHIN = {"median": Decimal("0.05"), "spread": Decimal("0.15")}
 QUANTILES = ("p50", "p95", "p99")
 MEASURES = ("median", "spread", "p95", "p99", "cpu per operation")
+NATIVE = "native"  # the provider of records that name none
+FIXES = {"provider": ", or ask for the difference between providers with --across-providers"}
 SAME_HOST = ("cpu_model", "cores", "mem_mib")
 
 
@@ -81,11 +84,14 @@ class Comparison:
 Sample = Mapping[str, Mapping[str, effect_size.Measured]]  # route -> measure -> value on the log scale
 
 
-def compare(a: Sequence[record.Run], b: Sequence[record.Run]) -> Comparison:
+def compare(a: Sequence[record.Run], b: Sequence[record.Run], *, across_providers: bool = False) -> Comparison:
     """Compare the runs of two sides.
 
-    Raises WrongInput for runs of different machines, data or kinds, and for a run that is on both sides.
+    `across_providers`: one side may be a native lab and the other one on Docker. Raises WrongInput for runs of
+    different machines, data, kinds or providers, and for a run that is on both sides.
     """
+    for runs in ([*a], [*b]) if across_providers else ([*a, *b],):
+        refuse_incomparable(runs, ("provider",))
     refuse_incomparable([*a, *b])
     if {run.run_id for run in a} & {run.run_id for run in b}:
         raise errors.WrongInput("the same run is on both sides; list the repeats of A and of B separately.")
@@ -99,23 +105,25 @@ def compare(a: Sequence[record.Run], b: Sequence[record.Run]) -> Comparison:
     return Comparison(decided.answer, decided.reason, decided.runs, decided.rows, tuple(notes), recovery)
 
 
-def refuse_incomparable(runs: Sequence[record.Run]) -> None:
-    """Raise WrongInput naming the first difference between the runs' machines, data or kinds."""
+def refuse_incomparable(runs: Sequence[record.Run], names: Sequence[str] = ("kind", "machine", "data")) -> None:
+    """Raise WrongInput naming the first difference between the runs: their machines, data or kinds by default."""
     if not runs:
         raise errors.WrongInput("no runs to compare; specify at least five repeats per side.")
-    for name in ("kind", "machine", "data"):
+    for name in names:
         run_ids = {_identity(run, name): run.run_id for run in runs}
         if len(run_ids) > 1:
             (value_1, id_1), (value_2, id_2) = list(run_ids.items())[:2]
             raise errors.WrongInput(
                 f"the runs differ in their {name}: {id_1} has {value_1}, {id_2} has {value_2}: "
-                f"compare only runs of one {name}: repeat one of the sides."
+                f"compare only runs of one {name}: repeat one of the sides{FIXES.get(name, '')}."
             )
 
 
 def _identity(run: record.Run, name: str) -> str:
     if name == "kind":
         return run.kind
+    if name == "provider":
+        return str(run.document["platform"].get("provider", NATIVE))
     if name == "machine":
         return ", ".join(str(run.document["host"].get(key)) for key in SAME_HOST)
     population = run.document["population"]

@@ -124,7 +124,7 @@ def default_mesh(range_: int) -> dict[str, str]:
 def from_env(env: Mapping[str, str] | None = None) -> Settings:
     """Return the settings in `env` (default: this process' environment). Raises WrongInput, naming the variable."""
     env = os.environ if env is None else env
-    range_ = _range(env.get("TWEETLAB_RANGE", "1"))
+    range_ = range_of(env.get("TWEETLAB_RANGE", "1"))
     host, port = _listen(env.get("TWEETLAB_LISTEN", "127.0.0.1:8000"))
     edges = tuple(env.get("TWEETLAB_CDN", "").split()) or (f"http://127.{range_}.8.1:8080",)
     return Settings(
@@ -209,7 +209,8 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
     return share
 
 
-def _range(text: str) -> int:
+def range_of(text: str) -> int:
+    """Return the value of TWEETLAB_RANGE. Raises WrongInput outside 1 to 250."""
     try:
         return numbers.parse_int(text, 1, 250)
     except ValueError:

@@ -1,12 +1,17 @@
 """Where each node listens: a lab in range n is the network 127.<n>.0.0/16; its region r, if it has regions,
-10.<n+r-1>.0.0/16.
+10.<n+r-1>.0.0/16; in containers it is the bridge network 198.18.<n>.0/24.
 
 The third octet is the kind, the fourth the instance, the port the server's standard port, so no two
 nodes share an address and no port arithmetic is needed. TWEETLAB_RANGE selects the range.
+
+On a bridge the fourth octet of a first instance is the number of its kind, so 127.1.30.1 is 198.18.1.30 there;
+further instances have numbers that no kind uses (docs/decisions/0020). 198.18.0.0/15 is reserved for benchmarks
+(RFC 2544): no machine's own network is in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from system.kernel.errors import WrongInput
@@ -55,14 +60,37 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "haproxy": (8101, 8102, 8103, 8104, 8105, 8106, 8404),
 }
 
+FIRST_SERVICE = 100  # kinds from this number on are our services, which scale
+FURTHER_HOSTS: dict[str, tuple[int, ...]] = {
+    # Fourth octet of the second and third instance on a bridge.
+    "pdns": (13, 16),
+    "nginx": (14, 17),
+    "haproxy": (15, 18),
+    "cassandra": (11, 12),
+    "kafka": (21, 22),
+    "redis": (33, 34),
+    "sentinel": (35, 36),
+    "postgres": (42, 43),
+    "etcd": (44, 45),
+    "minio": (51, 52),
+    "elasticsearch": (61, 62),
+}
+FURTHER_SERVICES = range(114, 246)  # the same for services, an instance of each in turn
+RENDER_HOST, PREPARE_HOST = 250, 251  # on a bridge: the two containers that set up the others
+
 MAX_RANGE = 250  # 10.251 to 10.253 are the further regions of the last range
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The addresses of one lab. `range`: second octet of its network or of its first region's, 1 to 250."""
+    """The addresses of one lab.
+
+    `range`: second octet of its network or of its first region's, 1 to 250. `bridge`: its nodes are containers
+    on a bridge network.
+    """
 
     range: int = 1
+    bridge: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.range <= MAX_RANGE:
@@ -75,6 +103,8 @@ class Plan:
         """
         if kind not in KINDS:
             raise WrongInput(f"The kind of node {kind!r} is unknown; known are {', '.join(sorted(KINDS))}.")
+        if self.bridge:
+            return self.on_bridge(_bridge_number(kind, instance))
         return f"{self._first(region)}.{KINDS[kind][0]}.{instance}"
 
     def loopback(self, kind: str, instance: int = 1, region: int = 0) -> str:
@@ -83,7 +113,13 @@ class Plan:
 
     def network(self, region: int = 0) -> str:
         """Return the network of a region, or of a lab without regions, as a CIDR block."""
+        if self.bridge:
+            return f"{self.on_bridge(0)}/24"
         return f"{self._first(region)}.0.0/16"
+
+    def on_bridge(self, number: int) -> str:
+        """Return the address with this fourth octet on the lab's bridge network."""
+        return f"198.18.{self.range}.{number}"
 
     def _first(self, region: int) -> str:
         return f"10.{self.range + region - 1}" if region else f"127.{self.range}"
@@ -95,3 +131,18 @@ class Plan:
     def ports(self, kind: str) -> tuple[int, ...]:
         """Return every port that a node of this kind binds, its main port first."""
         return (KINDS[kind][1], *FURTHER_PORTS.get(kind, ()))
+
+
+def _bridge_number(kind: str, instance: int) -> int:
+    first = KINDS[kind][0]
+    if instance == 1:
+        return first
+    if first < FIRST_SERVICE:
+        numbers: Sequence[int] = FURTHER_HOSTS.get(kind, ())
+    else:
+        services = [number for number, _ in KINDS.values() if number >= FIRST_SERVICE]
+        numbers = FURTHER_SERVICES[services.index(first)::len(services)]
+    if instance - 2 >= len(numbers):
+        raise WrongInput(f"{kind}-{instance} has no address on the bridge network; in containers there are at most "
+                         f"{len(numbers) + 1} instances of {kind}.")
+    return numbers[instance - 2]

@@ -1,4 +1,6 @@
-"""The native lab: client of the supervisor, which starts, queries and stops real servers on this machine.
+"""The lab: client of the supervisor, which starts, queries and stops real servers on this machine.
+
+They are processes (the provider `native`, the default) or containers (`docker`), with the same operations.
 
     lab = native.Lab(root, range)
     await lab.up(blueprint.load("small"), {"TWEETLAB_JWT_SECRET": ...}, prepare=make_schema, progress=print)
@@ -26,11 +28,13 @@ from system.kernel import errors
 from system.kernel.errors import CouldNotRun
 from system.kernel.policies import Policies
 from system.platform import blueprint as blueprints
-from system.platform import health, paths, targets
+from system.platform import health, paths, runtimes, targets
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
+from system.platform.containers import api, images, spec
+from system.platform.containers import runtime as containers
 from system.platform.install import preflight
-from system.platform.process import cgroups, children, orphan_cleanup
+from system.platform.process import cgroups, log_tail, orphan_cleanup
 from system.platform.provider import Killed, NodeStatus, Prepare, Progress
 from system.platform.regions import network
 from system.platform.servers import SERVERS, postgres, services
@@ -45,8 +49,17 @@ class Lab:
     """The lab of checkout `root` in address range `range`."""
 
     def __init__(self, root: Path, range: int = 1) -> None:
-        self.plan = Plan(range)
         self.paths = paths.Paths(Path(root), range)
+
+    @property
+    def provider(self) -> str:
+        """The provider of the lab that runs or has data here; "native" if there is neither."""
+        return runtimes.of(self.paths) or runtimes.NATIVE
+
+    @property
+    def plan(self) -> Plan:
+        """The addresses of the lab's nodes; containers have those of their network."""
+        return Plan(self.paths.range, bridge=self.provider == runtimes.DOCKER)
 
     async def up(
         self,
@@ -56,6 +69,7 @@ class Lab:
         prepare: Prepare | None = None,
         progress: Progress | None = None,
         stores_only: bool = False,
+        provider: str | None = None,
     ) -> None:
         """Start the nodes of `blueprint` that do not run yet: stores and mesh in parallel, `prepare`,
         services, observers.
@@ -63,10 +77,14 @@ class Lab:
         `services_env` goes to every service. `prepare` gets `stores()` once all stores are healthy and the
         database exists. All or nothing: on any error, Ctrl-C included, the nodes that this call started are
         stopped again. Raises CouldNotRun with the last answer and the end of the log of the server that
-        failed.
+        failed. `provider`: None for that of the running lab or of its data, else native.
         """
         report = progress or (lambda node, text: None)
-        preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
+        chosen = runtimes.choose(self.paths, provider)
+        if chosen == runtimes.DOCKER:
+            blueprint = await asyncio.to_thread(_in_containers, blueprint)
+        else:
+            preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
         preflight.check_socket_path(self.paths)
         preflight.check_disk(self.paths)
         if not await self.is_up():
@@ -76,7 +94,7 @@ class Lab:
             preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.paths.data_dir.exists()
         try:
-            await self._spawn_supervisor(report)
+            await self._spawn_supervisor(chosen, report)
             preflight.keep_layout(self.paths, blueprint)
             async with self._connect() as connection:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
@@ -105,6 +123,7 @@ class Lab:
                 await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
             await self._until_down()
         await asyncio.to_thread(orphan_cleanup.clean_up, self.paths, cgroups.open_groups(self.paths.lab_id))
+        await asyncio.to_thread(lambda: runtimes.clean_up(self.paths, purge=purge))
         if purge:
             self.paths.remove()
         for data_dir in paths.abandoned():
@@ -137,7 +156,7 @@ class Lab:
         if not path.exists():
             known = ", ".join(sorted(log.stem for log in path.parent.glob("*.log"))) or "none"
             raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
-        return children.log_end(path, lines)
+        return log_tail.log_end(path, lines)
 
     def address(self, kind: str, instance: int = 1) -> str:
         """Return where a node `<kind>-<instance>` listens, host:port.
@@ -170,6 +189,17 @@ class Lab:
     async def kill(self, node: str) -> Killed:
         """SIGKILL a node's processes and return which process it was."""
         return Killed(**await self._call({"op": "kill", "node": node}))
+
+    async def pause(self, node: str) -> None:
+        """Freeze every process of a node; return when the kernel reports all of them as frozen. Safe to repeat.
+
+        The node stays frozen until `resume`, or until it is killed. Raises CouldNotRun if it has no process.
+        """
+        await self._call({"op": "pause", "node": node})
+
+    async def resume(self, node: str) -> None:
+        """Let a paused node continue. Safe to repeat, and on a node that is not paused."""
+        await self._call({"op": "resume", "node": node})
 
     async def stop_node(self, node: str) -> None:
         """Stop one node by its own signal; it stays down until `start_node`."""
@@ -218,13 +248,21 @@ class Lab:
         return services.stores(blueprint or blueprints.load("small"), self.plan)
 
     def versions(self) -> dict[str, str]:
-        """Return the version of every server, by kind; "" if it is not known."""
+        """Return the version of every server, by kind: of a container the tag of its image; "" if it is not known."""
+        if self.provider == runtimes.DOCKER:
+            return {kind: row["image"] for kind, row in sorted(self.images().items())}
         kinds = [kind for kind, server in SERVERS.items() if server.package is not None]
         return {kind: SERVERS[kind].version() for kind in kinds}
 
     def accounting(self) -> str:
-        """Return "v1", "v2" or "none": the control groups that this user can create here."""
+        """Return "v1", "v2" or "none": the control groups that count CPU time and enforce quotas here."""
+        if self.provider == runtimes.DOCKER:
+            return str(containers.read_engine(self.paths)["control_groups"])
         return cgroups.open_groups(self.paths.lab_id).kind
+
+    def images(self) -> dict[str, dict[str, str]]:
+        """Return the image of each kind of node, {"image": tag, "digest": digest}; {} for a native lab."""
+        return dict(containers.read_engine(self.paths)["images"]) if self.provider == runtimes.DOCKER else {}
 
     async def _make_database(self, blueprint: Blueprint, progress: Progress) -> None:
         statement = f"CREATE DATABASE {DATABASE}"
@@ -237,23 +275,24 @@ class Lab:
             if "already exists" not in str(problem):
                 raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None
 
-    async def _spawn_supervisor(self, progress: Progress) -> None:
+    async def _spawn_supervisor(self, provider: str, progress: Progress) -> None:
         if await self.is_up():
             return
         self.paths.make()
+        runtimes.keep(self.paths, provider)
         log = self.paths.log("supervisor")
         env = {**os.environ, "PYTHONPATH": str(paths.CODE)}
-        command = [sys.executable, "-m", "system.platform.process.control", str(self.paths.root), str(self.paths.range)]
+        command = [sys.executable, "-m", "system.platform.process.control", str(self.paths.root), str(self.paths.range), provider]
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
                 command, cwd=paths.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        progress("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")
+        progress("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}; nodes: {provider}")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SUPERVISOR_TIMEOUT_S
         while not await self.is_up():
             if process.poll() is not None or loop.time() > deadline:
-                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{children.log_end(log)}")
+                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{log_tail.log_end(log)}")
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:
@@ -270,6 +309,8 @@ class Lab:
             if counts["nodes"] == 0:
                 await self.down()
         if not had_data and not await self.is_up():
+            with contextlib.suppress(CouldNotRun):  # the engine went away: there is nothing to remove
+                await asyncio.to_thread(lambda: runtimes.clean_up(self.paths, purge=True))
             self.paths.remove_data()
 
     async def _until_down(self) -> None:
@@ -294,6 +335,19 @@ class Lab:
                 return await _send(connection, request, progress or (lambda node, text: None))
         except TimeoutError:
             raise CouldNotRun(f"The supervisor did not answer {request['op']!r} within {timeout_s:.0f} s.") from None
+
+
+def _in_containers(blueprint: Blueprint) -> Blueprint:
+    """Return the blueprint as containers run it.
+
+    Raises CouldNotRun without an engine, WrongInput for a blueprint with nodes that have no image.
+    """
+    lacking = sorted({node.kind for node in spec.inside(blueprint).nodes} - images.kinds())
+    if lacking:
+        raise errors.WrongInput(f"The blueprint {blueprint.name!r} does not run in containers: no image for "
+                                f"{', '.join(lacking)}. Use `small`, or the provider native.")
+    api.connect().close()
+    return spec.inside(blueprint)
 
 
 async def _send(connection: Connection, request: dict[str, Any], progress: Progress) -> Any:

@@ -86,6 +86,16 @@ class Paths:
         return self.data_dir / "layout.json"
 
     @property
+    def provider(self) -> Path:
+        """The name of the provider whose data the data directory holds."""
+        return self.data_dir / "provider"
+
+    @property
+    def engine(self) -> Path:
+        """What runs the containers of a lab on Docker: control groups, and the image of each kind of node."""
+        return self.state / "engine.json"
+
+    @property
     def effects(self) -> Path:
         return self.state / "effects"
 

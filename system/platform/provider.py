@@ -17,7 +17,8 @@ class NodeStatus:
     `state`: stopped, starting, healthy, dead (waits for its restart) or failed. `health`: "healthy", or why
     not, by a probe made now. `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of
     the process. `zone`: the failure domain, 0 if the lab has no zones. `region`: the region's network it is
-    in (`kernel/wan.NAMES`), 0 if the lab has no regions.
+    in (`kernel/wan.NAMES`), 0 if the lab has no regions. `paused`: it was paused, and the kernel reports all
+    its processes as frozen.
     """
 
     name: str
@@ -34,6 +35,7 @@ class NodeStatus:
     auto_heal: bool
     zone: int = 0
     region: int = 0
+    paused: bool = False
 
 
 @dataclass(frozen=True)

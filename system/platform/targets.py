@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from system.platform.paths import Paths
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 
 
 def write(paths: Paths, children: Sequence[Child]) -> None:

@@ -1,12 +1,15 @@
 """Fixtures for each port: the in-memory adapter and the real one, held to the same tests.
 
 The real adapters use the stores that `system.kernel.settings.from_env()` names, in a namespace of this test
-process, and skip if no lab answers there.
+process, and skip if no lab answers there. With `pytest -m docker` these are stores in containers, which the session
+starts and stops.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,10 +17,34 @@ from typing import Any
 
 import pytest
 
+from system import bootstrap
 from system.kernel import settings
 from system.platform.install import packages
-from tests.helpers import requirements
+from tests.helpers import containers, requirements
 from tests.helpers.adapters import BOTH, SMALL, OwnRedis, opened
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on real stores, so that `-m docker` selects it."""
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.docker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stores_in_containers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `-m docker`, start the stores in containers and point the environment at them."""
+    if request.config.option.markexpr != "docker":
+        yield
+        return
+    with containers.stores(containers.engine_or_skip()) as stores, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWEETLAB_STORES", json.dumps(stores))
+        patch.setenv(requirements.RUN, requirements.LAB)  # a store that does not answer is a failure here
+        asyncio.run(bootstrap.make_database([stores["postgres"].rpartition("@")[2]], settings.DEFAULT_NAMESPACE))
+        asyncio.run(bootstrap.make_schema(settings.from_env()))
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,12 @@ def test_a_generated_page_is_what_its_table_says(name):
     assert (reference.FOLDER / name).read_text() == reference.PAGES[name]().rstrip() + "\n"
 
 
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.standin.yml"])
+def test_a_compose_file_is_what_the_blueprint_table_says(name):
+    """`make reference` was run after the last change of the blueprint, a server or an image."""
+    assert (ROOT / name).read_text() == reference.compose_files()[name]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_to_a_file(page):
     """A page that is named and does not exist is a promise broken."""
@@ -31,7 +37,7 @@ def test_every_make_target_and_command_that_is_named_exists(page):
     from tweetlab.cli import COMMANDS
 
     text, makefile = page.read_text(), (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"`(?:ROW=\w+ )?make ([a-z]+)", text))
+    targets = set(re.findall(r"`(?:ROW=\w+ )?make ([a-z-]+)", text))
     commands = set(re.findall(r"(?:^|`)(?:bin/)?tweetlab ([a-z]+)", text, flags=re.M))
 
     assert [t for t in targets if not re.search(rf"^{t}:", makefile, flags=re.M)] == []

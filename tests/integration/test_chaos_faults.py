@@ -51,6 +51,70 @@ async def test_a_killed_redis_is_dead_and_then_healthy_in_a_new_process(lab):
     assert undo.UndoLog(undo.path_of(lab.paths.state)).pending() == []
 
 
+async def test_a_paused_redis_keeps_its_keys_and_answers_nothing_until_it_is_resumed(lab):
+    """The effect is confirmed while the process lives; after the undo it is the same process with the same keys."""
+    before = await node(lab, "redis-1")
+    host, _, port = before.address.rpartition(":")
+    async with redis.Redis(host=host, port=int(port), socket_timeout=None) as client:
+        await client.set("parrot", "resting")
+        start_ns = time.monotonic_ns()
+        struck = asyncio.create_task(
+            schedule.run([spec.Fault(0.0, "pause", "redis", for_s=4.0)], lab, start_ns, lab.paths.state))
+        while not (during := await node(lab, "redis-1")).paused:
+            await asyncio.sleep(0.05)
+        answer = await client.get("parrot")
+        answered_ns = time.monotonic_ns()
+        [record] = await struck
+    after = await node(lab, "redis-1")
+
+    assert (record.void, record.held, record.facts) == ("", True, {"paused_pid": before.pid})
+    assert record.injected_ns < record.effect_ns < record.undone_ns < record.recovered_ns
+    assert 4.0 <= (record.undone_ns - record.injected_ns) / 1e9 < 5.0 and answered_ns - record.injected_ns >= 4_000_000_000
+    assert (during.health.startswith("no answer"), during.state, answer) == (True, "healthy", b"resting")
+    assert (after.paused, after.health, after.pid, after.restarts) == (False, "healthy", before.pid, before.restarts)
+
+
+async def test_a_paused_node_that_was_killed_recovers_in_a_new_process(lab):
+    """Healing replaces what hangs: the frozen process dies, and the undo finds nothing to resume."""
+    before = await node(lab, "redis-1")
+    struck = asyncio.create_task(
+        schedule.run([spec.Fault(0.0, "pause", "redis-1", for_s=8.0)], lab, time.monotonic_ns(), lab.paths.state))
+    while not (await node(lab, "redis-1")).paused:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(2.5)  # the effect probe needs its two seconds without an answer
+    await lab.kill("redis-1")
+    [record] = await struck
+    after = await node(lab, "redis-1")
+
+    assert (record.void, record.recovered_ns is not None) == ("", True)
+    assert not procs.is_alive(before.pid, before.start_ticks)
+    assert (after.paused, after.health, after.restarts) == (False, "healthy", before.restarts + 1)
+
+
+async def test_a_node_that_is_paused_already_is_no_target(lab):
+    """The drill would prove nothing."""
+    await lab.pause("redis-1")
+    try:
+        with pytest.raises(CouldNotRun, match="redis-1 is paused already"):
+            await table.FAULTS["pause"].choose_target(lab, "redis-1")
+    finally:
+        await lab.resume("redis-1")
+
+
+async def test_a_runner_killed_during_a_pause_leaves_a_running_node(lab):
+    """The watchdog resumes it: else it would stay frozen for ever."""
+    runner = await striking(lab.paths, "pause", "redis-1")
+    frozen = await node(lab, "redis-1")
+    runner.kill()
+    await runner.wait()
+    deadline_s = time.monotonic() + 20
+    while (await node(lab, "redis-1")).health != "healthy" and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.1)
+
+    assert frozen.paused
+    assert (await node(lab, "redis-1")).health == "healthy"
+
+
 async def test_a_cache_loss_drops_every_key_and_recovers_with_new_keys(lab):
     """The canary key is missing; the fault has recovered once a tenth of the keys exists again."""
     host, _, port = (await node(lab, "redis-1")).address.rpartition(":")

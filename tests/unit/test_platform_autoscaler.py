@@ -13,7 +13,8 @@ from system.kernel.policies import AutoscaleKnobs, LimitKnobs, Policies
 from system.kernel.resilience import scaling
 from system.platform import blueprint
 from system.platform.blueprint import Blueprint, Node, Running
-from system.platform.process import children, supervisor
+from system.platform.process import lifecycle, supervisor
+from system.platform.process.children import NativeRuntime
 from system.platform.scaling import autoscaler, haproxy_runtime, rolling_restart
 from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime, Server, Unresponsive
 from system.platform.scaling.outlier_ejection import OutlierEjection
@@ -25,7 +26,7 @@ class Child:
     def __init__(self, node, state="healthy", starts=True):
         self.node, self.state, self.starts = node, state, starts
         self.ctx = SimpleNamespace(address=f"127.1.1.{node.instance}:8000")
-        self.quota_cores, self.pid, self.auto_heal, self.stopped = None, 7, True, False
+        self.quota_cores, self.identity, self.auto_heal, self.stopped = None, 7, True, False
 
     async def start(self):
         if not self.starts:
@@ -38,7 +39,7 @@ class Child:
     def cpu_ns(self):
         return 0
 
-    def limit(self, cores):
+    async def limit(self, cores):
         self.quota_cores = cores
 
     def is_alive(self):
@@ -239,7 +240,7 @@ async def test_a_full_disk_does_not_stop_automatic_restarts(tmp_path, monkeypatc
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     paths = supervisor.Paths(tmp_path / "checkout", 7)
     paths.make()
-    host = supervisor.Supervisor(paths)
+    host = supervisor.Supervisor(paths, NativeRuntime(paths))
     monkeypatch.setattr(supervisor.orphan_cleanup, "write_children", full)
     child = host.add_child(Node("users-1", "users", "service", 1, module="x", running=Running()))
     restarted = []
@@ -254,8 +255,9 @@ async def test_a_full_disk_does_not_stop_automatic_restarts(tmp_path, monkeypatc
 async def test_a_restart_that_fails_is_retried(tmp_path, monkeypatch):
     """A control group file that cannot be written (ENOSPC, EBUSY) is no reason to leave a node dead."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    monkeypatch.setattr(children, "RESTART_PAUSE_S", 0.001)
-    host = supervisor.Supervisor(supervisor.Paths(tmp_path / "checkout", 7))
+    monkeypatch.setattr(lifecycle, "RESTART_PAUSE_S", 0.001)
+    paths = supervisor.Paths(tmp_path / "checkout", 7)
+    host = supervisor.Supervisor(paths, NativeRuntime(paths))
     host.paths.make()
     child = host.add_child(Node("users-1", "users", "service", 1, module="x"))
     attempts = []

@@ -17,7 +17,7 @@ from system.platform import health, paths
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node, Running
 from system.platform.install import preflight
-from system.platform.process import cgroups, children, procs
+from system.platform.process import cgroups, children, log_tail, procs
 
 SPIN = "import time\nend = time.process_time() + {s}\nwhile time.process_time() < end: pass\n{then}"
 
@@ -154,7 +154,7 @@ def test_the_end_of_a_log_includes_the_first_error_line(tmp_path):
     log = tmp_path / "parrot.log"
     log.write_text("starting\nERROR: no perch\n" + "\n".join(f"  at feather {i}" for i in range(40)) + "\n")
 
-    lines = children.log_end_with_reason(log).splitlines()
+    lines = log_tail.log_end_with_reason(log).splitlines()
 
     assert lines[0] == "ERROR: no perch"
     assert lines[-1] == "  at feather 39"

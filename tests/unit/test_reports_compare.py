@@ -166,3 +166,24 @@ def test_a_comparison_is_formatted_as_markdown(polly: list[record.Run], slower: 
     assert text.startswith("**changed**: ")
     assert "| home | median |" in text
     assert compare.document(found)["runs"] == [5, 5]
+
+
+def on(provider: str, runs: list[record.Run]) -> list[record.Run]:
+    """Return the runs as if a lab of this provider had made them."""
+    return with_document(runs, platform={"blueprint": "small", "provider": provider})
+
+
+def test_native_and_docker_are_compared_only_on_request(polly: list[record.Run], slower: list[record.Run]) -> None:
+    """Their difference would be taken for one of the system; a record without a provider is a native one."""
+    with pytest.raises(errors.WrongInput, match=r"differ in their provider: .* has native, .* has docker.*--across-providers"):
+        compare.compare(polly, on("docker", slower))
+
+    assert compare.compare(polly, on("docker", slower), across_providers=True).answer == "changed"
+    assert compare.compare(polly, on("native", slower)).answer == "changed"
+
+
+def test_a_side_has_one_provider(polly: list[record.Run], slower: list[record.Run]) -> None:
+    """Also on request: a mixed side would have the difference inside it."""
+    mixed = [*polly[:3], *on("docker", polly[3:])]
+    with pytest.raises(errors.WrongInput, match="differ in their provider"):
+        compare.compare(mixed, on("docker", slower), across_providers=True)

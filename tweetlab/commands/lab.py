@@ -67,11 +67,14 @@ def up(blueprint: Annotated[str, typer.Argument(
            "--seed", help="Seed the population of `first_run` and print a login.")] = False,
        stores_only: Annotated[bool, typer.Option(
            "--stores-only", help="Start only the six stores, without services.")] = False,
+       provider: Annotated[str | None, typer.Option(
+           "--provider", help="What runs the servers: `native` (processes, the default) or `docker` (containers). "
+                              "Later commands find it from the running lab.")] = None,
        observe: Observe = False, as_json: Json = False) -> int:
     """Start a lab and wait until every server is healthy. A start that fails is rolled back."""
     screen = Screen(as_json)
     began = time.monotonic()
-    asyncio.run(_up(screen, blueprint, seed, stores_only, observe))
+    asyncio.run(_up(screen, blueprint, seed, stores_only, observe, provider))
     lab = _lab()
     took = time.monotonic() - began
     screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
@@ -81,12 +84,13 @@ def up(blueprint: Annotated[str, typer.Argument(
     screen.show(f"gateway: {session.public_addresses(lab, running)}" if not stores_only else f"stores: {lab.stores(running)}")
     for line in monitoring.lines(lab) if observe else ():
         screen.show(line)
-    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(running),
+    screen.emit({"up_s": took, "provider": lab.provider, "gateway": session.public_url(lab), "stores": lab.stores(running),
                  **({"observers": monitoring.urls(lab)} if observe else {})})
     return 0
 
 
-async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, observe: bool) -> None:
+async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, observe: bool,
+              provider: str | None) -> None:
     from scenarios import loader
     from system.kernel import policies
     from tweetlab.lab import session
@@ -94,7 +98,7 @@ async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, obs
 
     scenario = loader.load("first_run")
     wanted = scenario.policies if seed else policies.Policies()
-    await session.start(_lab(), blueprint, screen, wanted, stores_only, observe)
+    await session.start(_lab(), blueprint, screen, wanted, stores_only, observe, provider)
     if seed and not stores_only:
         async with session.opened(screen, blueprint, wanted, keep=True, resets=True) as lab:
             with session.alone(lab.lab):
@@ -121,6 +125,8 @@ def status(as_json: Json = False) -> int:
     screen = Screen(as_json)
     nodes = asyncio.run(_lab().status())
     screen.show(_table(nodes) if nodes else "no lab is up; `tweetlab up` starts one")
+    if nodes and _lab().provider != "native":
+        screen.show(f"provider: {_lab().provider}, network {_lab().plan.network()}")
     if any(node.role == "observer" for node in nodes):
         from tweetlab.lab import monitoring
 
@@ -159,7 +165,8 @@ def _table(nodes: list[NodeStatus]) -> object:
     table = Table("node", *region, "state", "health", "pid", "address", "MiB", "restarts")
     for n in sorted(nodes, key=lambda n: n.region) if region else nodes:
         where = [regions.place_of(n)] if region else []
-        table.add_row(n.name, *where, n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
+        state = f"{n.state}, paused" if n.paused else n.state
+        table.add_row(n.name, *where, state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
     table.add_section()
     table.add_row("total", *("" for _ in region), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
     return table

@@ -102,6 +102,8 @@ def report(run: RunDir = "latest",
 
 def compare(a: Annotated[list[str], typer.Argument(help="The runs of side A. Without --with: one run of A and one of B.")],
             with_: Annotated[list[str] | None, typer.Option("--with", help="A run of side B; repeatable.")] = None,
+            across_providers: Annotated[bool, typer.Option(
+                "--across-providers", help="Compare a native lab with one on Docker, which is refused otherwise.")] = False,
             md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
             as_json: Json = False) -> int:
     """Compare two sets of runs of at least five each, interleaved: changed, not changed, or cannot tell.
@@ -112,7 +114,8 @@ def compare(a: Annotated[list[str], typer.Argument(help="The runs of side A. Wit
 
     if not with_:
         a, with_ = _halves(a)
-    comparison: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_])
+    comparison: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_],
+                                                 across_providers)
     screen = Screen(as_json)
     screen.show(comparison["markdown"] if md else comparison["text"])
     screen.emit({k: v for k, v in comparison.items() if k not in ("text", "markdown")})

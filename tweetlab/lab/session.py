@@ -6,7 +6,6 @@ it afterwards (unless `keep` is set). A start that fails is rolled back.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -25,7 +24,7 @@ from system.kernel.dns import Resolver
 from system.kernel.errors import CouldNotRun
 from system.observe import log_index
 from system.platform import blueprint as blueprints
-from system.platform import native
+from system.platform import native, runtimes
 from system.platform.blueprint import Blueprint
 from system.platform.install import packages
 from tweetlab import home
@@ -202,11 +201,15 @@ def _secret(lab: native.Lab, name: str) -> str:
 
 
 async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policies.Policies, stores_only: bool = False,
-                observe: bool = False) -> None:
+                observe: bool = False, provider: str | None = None) -> None:
     """Start `blueprint` with schema and services, and show each node's progress.
 
-    `observe`: also start the observability stack. `stores_only`: start no services.
+    `observe`: also start the observability stack. `stores_only`: start no services. `provider`: None for that
+    of the running lab or of its data, else native. Raises CouldNotRun for the observability stack on Docker.
     """
+    if observe and (provider or lab.provider) == runtimes.DOCKER:
+        raise CouldNotRun("--observe needs a native lab. To observe a lab in containers use docker compose: "
+                          "docker compose --profile small --profile observability up")
     fresh = "service" not in await _roles(lab)
     # Services that already run keep their policies; `Session.apply` changes them.
     env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_JWT_SECRET_PREVIOUS": previous_secret_of(lab),
@@ -224,7 +227,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
         nodes = blueprints.with_observers(nodes)
     await install_extras(screen, blueprint, observe)
     try:
-        await lab.up(nodes, env, prepare=prepare, stores_only=stores_only,
+        await lab.up(nodes, env, prepare=prepare, stores_only=stores_only, provider=provider,
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
     except BaseException:
         if not await lab.is_up():
@@ -263,9 +266,9 @@ async def make_schema(lab_settings: settings.Settings, say: Callable[[str], None
 
     An index of another version is rebuilt; `say` shows it.
     """
+    await bootstrap.make_schema(lab_settings)
     stores = await bootstrap.open_ports(lab_settings, tuple(bootstrap.ADAPTERS))
     try:
-        await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
         await reindex.rebuild(stores.ports, say)
     finally:
         await stores.close()
@@ -273,7 +276,7 @@ async def make_schema(lab_settings: settings.Settings, say: Callable[[str], None
 
 def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies) -> settings.Settings:
     env = {"TWEETLAB_RANGE": str(lab.plan.range), "TWEETLAB_STORES": json.dumps(stores), "TWEETLAB_POLICIES": wanted.to_json(),
-           "TWEETLAB_EDGE_SECRET": edge_secret_of(lab)}
+           "TWEETLAB_EDGE_SECRET": edge_secret_of(lab), "TWEETLAB_CDN": f"http://{lab.plan.of('nginx')}"}
     return settings.from_env(env)
 
 

@@ -199,7 +199,10 @@ def _scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
 
 
 def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict[str, Any]:
-    return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
+    nodes = blueprint.load(scenario.platform)
+    images = lab.lab.images()
+    return {"blueprint": nodes.to_json(), "control_groups": lab.lab.accounting(),
+            "provider": lab.lab.provider, **({"images": images} if images else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
             "foreign_programs": [dataclasses.asdict(one) for one in measured.foreign],
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}

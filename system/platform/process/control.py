@@ -1,4 +1,4 @@
-"""The supervisor's process: one per lab. `python -m system.platform.process.control ROOT RANGE`.
+"""The supervisor's process: one per lab. `python -m system.platform.process.control ROOT RANGE PROVIDER`.
 
 It listens on a Unix socket. A request is one line of JSON, `{"op": ..., ...}`. The response is any number of
 lines `{"progress": [node, text]}` and one last line `{"result": ...}` or `{"error": {...}}`.
@@ -27,9 +27,10 @@ from typing import Any
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.kernel.telemetry import logs
+from system.platform import runtimes
 from system.platform.paths import Paths
 from system.platform.process import cgroups, orphan_cleanup
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.process.supervisor import Request, Supervisor
 from system.platform.provider import Progress
 
@@ -149,7 +150,8 @@ class Control:
         node = str(request.get("node", ""))
         return {
             "ping": lambda: _later(lambda: {
-                "pid": os.getpid(), "range": supervisor.plan.range, "blueprint": supervisor.blueprint.to_json()}),
+                "pid": os.getpid(), "range": supervisor.plan.range, "blueprint": supervisor.blueprint.to_json(),
+                "provider": supervisor.runtime.name}),
             "start": lambda: supervisor.exclusive(supervisor.start(request, progress, started)),
             "settled": lambda: _later(self.settled),
             "restart_services": lambda: supervisor.exclusive(supervisor.restart_services(request, progress)),
@@ -158,11 +160,13 @@ class Control:
             "status": supervisor.status,
             "cpu_ns": lambda: _later(supervisor.cpu_ns),
             "rss_bytes": lambda: asyncio.to_thread(supervisor.rss_bytes),
-            "kill": lambda: _later(lambda: supervisor.kill(node)),
+            "kill": lambda: supervisor.kill(node),
+            "pause": lambda: supervisor.child(node).pause(),
+            "resume": lambda: supervisor.child(node).resume(),
             "stop_node": lambda: supervisor.child(node).stop(),
             "start_node": lambda: supervisor.child(node).start(),
             "auto_heal": lambda: _later(lambda: supervisor.auto_heal(node, bool(request["on"]))),
-            "set_quota": lambda: _later(lambda: supervisor.child(node).limit(request["cores"])),
+            "set_quota": lambda: supervisor.child(node).limit(request["cores"]),
             "scale": lambda: asyncio.shield(supervisor.autoscaler.scale(str(request["service"]), int(request["instances"]))),
             "scaling": lambda: _later(supervisor.autoscaler.state),
             "set_scaling": lambda: asyncio.shield(
@@ -205,12 +209,17 @@ def main(arguments: list[str]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, supervisor_hard))
         killed = orphan_cleanup.clean_up(paths, cgroups.open_groups(paths.lab_id))
         _log.info("killed %d orphaned processes", killed)
-        asyncio.run(_serve(paths))
+        try:
+            _log.info("removed %d orphaned containers", runtimes.clean_up(paths))
+        except LabError as problem:
+            _log.error("%s", problem.detail)
+            return problem.exit_code
+        asyncio.run(_serve(paths, arguments[2]))
     return 0
 
 
-async def _serve(paths: Paths) -> None:
-    await Control(Supervisor(paths)).serve()
+async def _serve(paths: Paths, provider: str) -> None:
+    await Control(Supervisor(paths, runtimes.runtime(provider, paths))).serve()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,15 @@ def is_alive(pid: int, started_ticks: int) -> bool:
     return row is not None and row.start_ticks == started_ticks and row.state not in "ZX"
 
 
+def own_pid(pid: int) -> int:
+    """Return a process's pid as it sees it itself: inside a container often 1; 0 if it does not exist."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), pid)
+
+
 def all_pids() -> list[int]:
     """Return every pid that this user can see."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -11,14 +11,12 @@ from typing import Any
 
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.platform import blueprint, targets
-from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.install import preflight
 from system.platform.paths import Paths
-from system.platform.process import cgroups, orphan_cleanup, procs
-from system.platform.process.children import Child
+from system.platform.process import orphan_cleanup, procs
+from system.platform.process.child import Child, Runtime
 from system.platform.provider import Progress
-from system.platform.regions import network, primary_placement
+from system.platform.regions import primary_placement
 from system.platform.scaling import rolling_restart
 from system.platform.scaling.autoscaler import Autoscaler
 from system.platform.servers.base import Context
@@ -31,10 +29,9 @@ Request = dict[str, Any]
 class Supervisor:
     """The children of one lab and the operations on them."""
 
-    def __init__(self, paths: Paths) -> None:
-        self.paths = paths
-        self.plan = Plan(paths.range)
-        self.groups = cgroups.open_groups(paths.lab_id)
+    def __init__(self, paths: Paths, runtime: Runtime) -> None:
+        self.paths, self.runtime = paths, runtime
+        self.plan = runtime.plan
         self.children: dict[str, Child] = {}
         self.blueprint = Blueprint("", ())
         self.env: dict[str, str] = {}
@@ -60,23 +57,22 @@ class Supervisor:
             self.env.update(request["env"])
             self.kind_env.clear()
         nodes = tuple(n for n in wanted.nodes if n.role in request["roles"] and n.name not in self.children)
-        preflight.check_ports(nodes, self.plan)
+        await self.runtime.prepare(nodes)
         fresh = [self.add_child(node) for node in nodes]
         started.extend(fresh)
         for is_network in (True, False):  # the regions reach each other only through the WAN emulator
             children = [child for child in fresh if (child.node.role == "network") is is_network]
             await _all_or_first_failure([self._start_one(child, progress) for child in children])
-        return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
+        return {"started": [child.node.name for child in fresh], "accounting": self.runtime.accounting}
 
     async def run(self) -> None:
         """Run the autoscaler and the primary placement until cancelled."""
         await asyncio.gather(self.autoscaler.run(), primary_placement.PrimaryPlacement(self.children).run())
 
     async def shut_down(self) -> None:
-        """Stop every node; remove the control groups, the network and the file that lists the children."""
+        """Stop every node; remove what the runtime created and the file that lists the children."""
         await self.stop(list(self.children.values()))
-        network.remove(self.paths, self.plan)
-        self.groups.remove()
+        await self.runtime.remove()
         self.paths.children.unlink(missing_ok=True)
 
     async def stop_services(self) -> None:
@@ -114,13 +110,13 @@ class Supervisor:
         answers = await asyncio.gather(*(child.probe() for child in children))
         return [row(child, answer) for child, answer in zip(children, answers, strict=True)]
 
-    def kill(self, name: str) -> dict[str, Any]:
+    async def kill(self, name: str) -> dict[str, Any]:
         """SIGKILL one node and return its process. Raises CouldNotRun if it has no process."""
         child = self.child(name)
         if not child.is_alive():
             raise CouldNotRun(f"{name} has no process to kill; its state is {child.state!r}.")
-        killed = {"node": name, "pid": child.pid, "start_ticks": child.start_ticks}
-        child.kill()
+        killed = {"node": name, "pid": child.identity.pid, "start_ticks": child.identity.start_ticks}
+        await child.kill()
         return killed
 
     def auto_heal(self, name: str, on: bool) -> None:
@@ -132,18 +128,14 @@ class Supervisor:
 
     def cpu_ns(self) -> dict[str, int]:
         """Return the CPU time, in ns, of each node and of the supervisor itself."""
-        tree = self._process_tree()
+        tree = self.runtime.process_tree()
         return {**{name: child.cpu_ns(tree) for name, child in self.children.items()}, "supervisor": time.process_time_ns()}
 
     def rss_bytes(self) -> dict[str, int]:
         """Return the resident memory, in bytes, of each node and of the supervisor itself."""
-        tree = self._process_tree()
-        rows = {name: procs.rss_bytes(child.pids(tree)) for name, child in self.children.items()}
+        tree = self.runtime.process_tree()
+        rows = {name: child.rss_bytes(tree) for name, child in self.children.items()}
         return {**rows, "supervisor": procs.rss_bytes([os.getpid()])}
-
-    def _process_tree(self) -> procs.Tree | None:
-        """Return the process tree, read once for all nodes; None if control groups list processes."""
-        return procs.process_tree() if self.groups.kind == "none" else None
 
     async def exclusive(self, work: Awaitable[Any]) -> Any:
         """Run `work` unless another start is in progress. Raises CouldNotRun if one is."""
@@ -159,7 +151,7 @@ class Supervisor:
 
     def add_child(self, node: Node) -> Child:
         """Create the child of an additional node, without starting it."""
-        child = Child(self._context(node), self.groups, lambda _: self._record())
+        child = self.runtime.child(self._context(node), self._record)
         self.children[node.name] = child
         return child
 
@@ -169,7 +161,7 @@ class Supervisor:
         self._record()
 
     def _context(self, node: Node) -> Context:
-        return Context(node, self.blueprint, self.plan, self.paths, {**self.env, **self.kind_env.get(node.kind, {})})
+        return self.runtime.context(node, self.blueprint, {**self.env, **self.kind_env.get(node.kind, {})})
 
     def refresh(self, child: Child) -> None:
         """Give a stopped child the current environment for its next start."""
@@ -184,7 +176,7 @@ class Supervisor:
 
     def _record(self) -> None:
         alive = [child for child in self.children.values() if child.is_alive()]
-        rows = {child.node.name: {"pid": child.pid, "start_ticks": child.start_ticks} for child in alive}
+        rows = {child.node.name: {"pid": child.identity.pid, "start_ticks": child.identity.start_ticks} for child in alive}
         rows["supervisor"] = {"pid": os.getpid(), "start_ticks": procs.start_ticks(os.getpid())}
         try:
             orphan_cleanup.write_children(self.paths, rows)
@@ -225,14 +217,15 @@ def row(child: Child, answer: str) -> dict[str, Any]:
         "kind": child.node.kind,
         "role": child.node.role,
         "state": child.state,
-        "pid": child.pid if child.is_alive() else 0,
-        "start_ticks": child.start_ticks,
+        "pid": child.identity.pid if child.is_alive() else 0,
+        "start_ticks": child.identity.start_ticks,
         "address": child.ctx.address,
         "started_at": child.started_at,
         "restarts": child.restarts,
-        "rss_bytes": procs.rss_bytes(child.pids()),
+        "rss_bytes": child.rss_bytes(),
         "health": answer,
         "auto_heal": child.auto_heal,
         "zone": child.node.zone,
         "region": child.node.region,
+        "paused": child.is_paused(),
     }

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from system.kernel import wan
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.servers import patroni, sentinel
 
 EVERY_S = 3.0

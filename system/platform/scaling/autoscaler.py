@@ -28,7 +28,7 @@ from system.kernel.resilience import scaling
 from system.kernel.resilience.scaling import LoadSample, Scaler
 from system.kernel.settings import MESH_PORTS
 from system.platform.blueprint import Blueprint, Node
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.scaling import haproxy_fleet, outlier_ejection
 from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime
 from system.platform.servers import haproxy
@@ -123,7 +123,7 @@ class Autoscaler:
             for runtime, rows in snapshots:
                 await self._outliers.reconcile(runtime, rows, self.host.children, self._leaving)
             await self._outliers.eject(fleet, backends, self._leaving)
-        self._outliers.replace(backends, self.host.children)
+        await self._outliers.replace(backends, self.host.children)
         for kind in self.kinds() if self.knobs.max else ():
             self._scale_one(kind, backends.get(kind, Backend({})))
 
@@ -304,7 +304,7 @@ class Autoscaler:
         self._services.clear()
         for child in self.host.children.values():
             if child.node.role == "service":
-                child.limit(quota if quota is not None else child.node.running.cpu_quota_cores)
+                await child.limit(quota if quota is not None else child.node.running.cpu_quota_cores)
         if was_on or scale.max:
             least = scale.min if scale.max else 1
             why = "autoscaling on" if scale.max else "autoscaling off"

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.scaling.haproxy_runtime import DRAIN_S, LOOK_S, Backend, HaproxyRuntime, Server, Unresponsive
 from system.platform.servers import haproxy
 
@@ -140,7 +141,8 @@ def _merged(one: Server | None, other: Server) -> Server:
 def of(children: dict[str, Child]) -> HaproxyFleet | None:
     """Return the lab's HAProxies that are up; None if none is."""
     up = [child for child in children.values() if child.node.kind == "haproxy" and child.state == "healthy"]
-    return HaproxyFleet([HaproxyRuntime(haproxy.runtime_socket(child.ctx)) for child in up]) if up else None
+    sockets = [child.host_path(Path(haproxy.runtime_socket(child.ctx))) for child in up]
+    return HaproxyFleet([HaproxyRuntime(str(socket)) for socket in sockets]) if up else None
 
 
 async def backends_or_none(fleet: HaproxyFleet | None) -> Backends:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from system.kernel.policies import MeshKnobs
 from system.kernel.resilience import scaling
-from system.platform.process.children import Child
+from system.platform.process.child import Child, Identity
 from system.platform.scaling.haproxy_fleet import HaproxyFleet
 from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime, Server
 from system.platform.servers import haproxy
@@ -28,7 +28,7 @@ Record = Callable[[str, str, str], None]
 class _NoAnswer:
     """The time since when an instance has not responded, and its CPU time at that moment."""
 
-    pid: int
+    identity: Identity
     since_s: float
     cpu_ns: int
 
@@ -111,7 +111,7 @@ class OutlierEjection:
         responses, errors = max(0, now[0] - before[0]), max(0, now[1] - before[1])
         return scaling.InstanceSample(server.name, responses, errors, server.check_answered, server.in_flight)
 
-    def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
+    async def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
         """Kill hung instances; their `auto_heal` restarts them.
 
         An instance with `auto_heal` off is left as it is.
@@ -128,15 +128,15 @@ class OutlierEjection:
                 self._no_answer.pop(name, None)
                 continue
             known = self._no_answer.get(name)
-            if known is None or known.pid != child.pid:
-                self._no_answer[name] = _NoAnswer(child.pid, now_s, child.cpu_ns())
+            if known is None or known.identity != child.identity:
+                self._no_answer[name] = _NoAnswer(child.identity, now_s, child.cpu_ns())
                 continue
             silent_s = now_s - known.since_s
             cores = (child.cpu_ns() - known.cpu_ns) / 1e9 / silent_s
             if scaling.is_hung(silent_s, cores, self.knobs):
                 self._record(child.node.kind, f"{name} replaced", f"no answer for {silent_s:.0f} s, {cores:.2f} cores used")
                 self._no_answer.pop(name)
-                child.kill()
+                await child.kill()
 
     def _failed_probes(self, children: Iterable[Child]) -> set[str]:
         """Return those that failed the last probe of this module.

@@ -15,7 +15,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform.process.children import Child
+from system.platform.process.child import Child
 from system.platform.scaling import haproxy_fleet
 from system.platform.scaling.haproxy_fleet import HaproxyFleet
 from system.platform.scaling.haproxy_runtime import Backend

@@ -32,7 +32,7 @@ class Alertmanager:
     def launch(self, ctx: Context) -> Launch:
         config = ctx.config / "alertmanager.yml"
         return Launch(
-            argv=(packages.require(PROGRAM), f"--config.file={config}", f"--storage.path={ctx.data}",
+            argv=(ctx.programs.require(PROGRAM), f"--config.file={config}", f"--storage.path={ctx.data}",
                   f"--web.listen-address={ctx.address}", "--cluster.listen-address=", "--log.level=warn"),
             env={**base_env(ctx), "GOGC": "40", "GOMAXPROCS": "1"},
             files={config: render(ctx)},

@@ -13,8 +13,9 @@ from typing import Protocol
 from system.kernel import wan
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.install import packages
+from system.platform.install import packages, programs
 from system.platform.install.packages import Package
+from system.platform.install.programs import Programs
 from system.platform.paths import Paths
 
 # The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU
@@ -24,13 +25,17 @@ UNVERIFIED = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote
 
 @dataclass(frozen=True)
 class Context:
-    """Everything that a launch may depend on. `env`: the caller's environment for our services."""
+    """Everything that a launch may depend on.
+
+    `env`: the caller's environment for our services. `programs`: where the node's programs are.
+    """
 
     node: Node
     blueprint: Blueprint
     plan: Plan
     paths: Paths
     env: Mapping[str, str] = field(default_factory=dict)
+    programs: Programs = programs.HOST
 
     @property
     def host(self) -> str:
@@ -50,9 +55,10 @@ class Context:
 
     @property
     def networks(self) -> list[str]:
-        """CIDR blocks that the lab's own processes connect from: loopback, and its regions if it has some."""
+        """CIDR blocks that the lab's own processes connect from: loopback, its bridge network or its regions."""
         regions = wan.NAMES if self.blueprint.in_regions else ()
-        return ["127.0.0.0/8", *(self.plan.network(region) for region in regions)]
+        own = [self.plan.network()] if self.plan.bridge else []
+        return ["127.0.0.0/8", *own, *(self.plan.network(region) for region in regions)]
 
     def addresses(self, kind: str) -> list[str]:
         """Return `host:port` of every node of `kind` in the blueprint."""
@@ -130,9 +136,9 @@ class Server(Protocol):
 
 def base_env(ctx: Context) -> dict[str, str]:
     """Return the base environment of every child; the lab's id in it lets orphan cleanup find the process."""
-    path = os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *packages.OUTSIDE_PATH))
+    path = ctx.programs.search_path()
     return {
-        "PATH": path,
+        **({"PATH": path} if path else {}),
         "LANG": "C.UTF-8",
         "HOME": str(ctx.paths.data_dir / ctx.node.name),
         "MALLOC_ARENA_MAX": "2",  # otherwise glibc gives each thread an arena of 64 MiB of address space
@@ -154,11 +160,6 @@ def jvm_flags(node: Node) -> list[str]:
     return flags
 
 
-def class_path(package: packages.Maven) -> str:
-    """Return the class path of a package of jars."""
-    return f"{packages.home(package)}/lib/*"
-
-
 def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tuple[tuple[Path, Path], ...]]:
     """Return JVM flags for a class-data sharing archive, and what to harvest.
 
@@ -167,7 +168,9 @@ def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tup
     Kafka with 3.4 instead of 4.1 (2 cores). Each Java version has its own archive file; the JVM ignores one
     that does not match.
     """
-    home = packages.home(package)
+    if not ctx.programs.writable:
+        return [], ()
+    home = ctx.programs.home(package)
     digest = hashlib.sha256(f"{packages.require_java()} {packages.java_version()}".encode()).hexdigest()[:10]
     archive = home / f"classes-{digest}.jsa"
     if archive.exists():

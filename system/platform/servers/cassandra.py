@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from system.platform import health
 from system.platform.install import packages
-from system.platform.servers.base import Context, Launch, base_env, class_archive, class_path, jvm_flags
+from system.platform.servers.base import Context, Launch, base_env, class_archive, jvm_flags
 
 # Java 17 closes these by default; the list is Cassandra's own.
 EXPORTS = """
@@ -64,7 +64,7 @@ class Cassandra:
             "-Dcassandra.superuser_setup_delay_ms=0",
         ]
         return Launch(
-            argv=(packages.require_java(), *flags, "-cp", class_path(packages.CASSANDRA), MAIN),
+            argv=(ctx.programs.java(), *flags, "-cp", ctx.programs.jars(packages.CASSANDRA), MAIN),
             env=base_env(ctx),
             files={conf: render(ctx), logback: LOGBACK, **({rack: render_rack(ctx)} if ctx.node.zone else {})},
             folders=(ctx.data,),

@@ -39,7 +39,7 @@ class Elasticsearch:
     def launch(self, ctx: Context) -> Launch:
         home, before = self._home(ctx)
         temporary = ctx.paths.data_dir / ctx.node.name / "tmp"
-        java_home = Path(packages.require_java()).resolve().parent.parent
+        java_home = ctx.programs.java_home()
         # Its default touches the whole heap at start; here memory is allocated as it is used.
         tuning = ["-XX:-AlwaysPreTouch", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
         options = [*jvm_flags(ctx.node), *UNVERIFIED, *tuning]
@@ -67,8 +67,8 @@ class Elasticsearch:
 
     @staticmethod
     def _home(ctx: Context) -> tuple[Path, tuple[Step, ...]]:
-        home = packages.home(packages.ELASTICSEARCH)
-        if os.geteuid() != 0:
+        home = ctx.programs.home(packages.ELASTICSEARCH)
+        if os.geteuid() != 0 or ctx.programs.open_to_all:
             return home, ()
         copy = ctx.paths.data_dir / ctx.node.name / "home"
         # Hard links if cache and data directory share a file system, else a copy.

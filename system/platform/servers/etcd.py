@@ -22,7 +22,7 @@ class Etcd:
 
     def launch(self, ctx: Context) -> Launch:
         return Launch(
-            argv=(packages.require("etcd"), *arguments(ctx)),
+            argv=(ctx.programs.require("etcd"), *arguments(ctx)),
             # Its log as JSON lines; the version 2 store is not served.
             env={**base_env(ctx), "ETCD_LOGGER": "zap", "ETCD_LOG_OUTPUTS": "stderr"},
             folders=(ctx.data,),

@@ -52,7 +52,7 @@ class HAProxy:
     def launch(self, ctx: Context) -> Launch:
         conf = ctx.config / "haproxy.cfg"
         return Launch(
-            argv=(packages.require("haproxy"), "-db", "-q", "-f", str(conf)),
+            argv=(ctx.programs.require("haproxy"), "-db", "-q", "-f", str(conf)),
             env=base_env(ctx),
             files={conf: render(ctx)},
             stop_timeout_s=3.0,

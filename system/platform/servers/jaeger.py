@@ -25,12 +25,12 @@ class Jaeger:
     start_timeout_s = 30.0
 
     def launch(self, ctx: Context) -> Launch:
-        program = packages.home(packages.JAEGER) / "jaeger"
+        program = ctx.programs.go(packages.JAEGER)
         ports = {"query.http-server": 16686, "query.grpc-server": 16685, "collector.otlp.http": OTLP_PORT,
                  "collector.otlp.grpc": 4317, "collector.grpc-server": 14250, "collector.http-server": 14268, "admin.http": 14269}
         page = ctx.config / "page" / "index.html"
         return Launch(
-            argv=(str(program), "--log-level=warn", f"--memory.max-traces={MAX_TRACES}", f"--query.static-files={page.parent}",
+            argv=(program, "--log-level=warn", f"--memory.max-traces={MAX_TRACES}", f"--query.static-files={page.parent}",
                   *(f"--{name}.host-port={ctx.host}:{port}" for name, port in ports.items())),
             env={**base_env(ctx), "SPAN_STORAGE_TYPE": "memory", "GOMAXPROCS": str(ctx.node.running.processors or 2),
                  "GOMEMLIMIT": f"{ctx.node.memory_mib}MiB",

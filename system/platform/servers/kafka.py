@@ -12,7 +12,7 @@ import hashlib
 
 from system.platform import health
 from system.platform.install import packages
-from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, class_archive, class_path, jvm_flags
+from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, class_archive, jvm_flags
 
 CONTROLLER_PORT = 9093
 
@@ -32,8 +32,8 @@ class Kafka:
 
     def launch(self, ctx: Context) -> Launch:
         conf, log4j = ctx.config / "server.properties", ctx.config / "log4j2.xml"
-        common = ["-cp", class_path(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
-        java = packages.require_java()
+        common = ["-cp", ctx.programs.jars(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
+        java = ctx.programs.java()
         archive, harvest = class_archive(ctx, packages.KAFKA)
         # C1 only: half the CPU of a start, and one broker handles far more than the lab needs (servers'
         # table).

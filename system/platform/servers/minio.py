@@ -28,7 +28,7 @@ class MinIO:
     start_timeout_s = 60.0  # three that wait for each other, next to other labs on two cores: 28 s measured
 
     def launch(self, ctx: Context) -> Launch:
-        program = packages.home(packages.MINIO) / "minio"
+        program = ctx.programs.go(packages.MINIO)
         env = {
             **base_env(ctx),
             "MINIO_ROOT_USER": ACCESS_KEY,
@@ -37,7 +37,7 @@ class MinIO:
             "MINIO_UPDATE": "off",
             "MINIO_PROMETHEUS_AUTH_TYPE": "public",  # its metrics, for anything that reaches the loopback address
             # The web client uploads pictures directly to storage: only the origin of its page may.
-            "MINIO_API_CORS_ALLOW_ORIGIN": ",".join(f"http://{address}" for address in ctx.addresses("haproxy")) or "null",
+            "MINIO_API_CORS_ALLOW_ORIGIN": ",".join(page_origins(ctx)) or "null",
             "MINIO_SCANNER_SPEED": "slowest",  # its background scan would burn CPU in measured runs
             "GOMAXPROCS": str(ctx.node.running.processors or 2),
             **_cluster_env(ctx),
@@ -45,7 +45,7 @@ class MinIO:
         drives = [url.partition("/")[2] for url in drive_urls(ctx) if url.startswith(ctx.address)]
         volumes = [f"http://{url}" for url in drive_urls(ctx)] or [str(ctx.data)]
         return Launch(
-            argv=(str(program), "server", "--quiet", "--certs-dir", str(ctx.config), "--address", ctx.address, *volumes),
+            argv=(program, "server", "--quiet", "--certs-dir", str(ctx.config), "--address", ctx.address, *volumes),
             env=env,
             folders=(ctx.data, ctx.config, *(Path("/", drive) for drive in drives)),
             stop_timeout_s=5.0,
@@ -58,6 +58,11 @@ class MinIO:
 
     def version(self) -> str:
         return packages.MINIO.version
+
+
+def page_origins(ctx: Context) -> list[str]:
+    """Return the origins of the web client's page; TWEETLAB_ORIGINS adds some, such as a published port."""
+    return [*(f"http://{address}" for address in ctx.addresses("haproxy")), *ctx.env.get("TWEETLAB_ORIGINS", "").split()]
 
 
 def drive_urls(ctx: Context) -> list[str]:

@@ -60,7 +60,11 @@ class Edge:
     @property
     def argv(self) -> tuple[str, ...]:
         """The command that runs it in the foreground."""
-        return (packages.require("nginx"), "-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"))
+        return (packages.require("nginx"), *self.arguments)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"))
 
 
 class Nginx:
@@ -78,8 +82,8 @@ class Nginx:
         own, *others = ctx.near("minio")
         edge = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "",
                    networks=tuple(ctx.networks), spares=tuple(others))
-        return Launch(argv=edge.argv, env=base_env(ctx), files=edge.files, folders=(ctx.data, *folders(edge)), drops_root=True,
-                      stop_timeout_s=3.0)
+        return Launch(argv=(ctx.programs.require("nginx"), *edge.arguments), env=base_env(ctx), files=edge.files,
+                      folders=(ctx.data, *folders(edge)), drops_root=True, stop_timeout_s=3.0)
 
     async def probe(self, ctx: Context) -> str:
         return await health.http(ctx.address, "/health")

@@ -82,7 +82,7 @@ class Member(postgres.Postgres):
     def launch(self, ctx: Context) -> Launch:
         if not governs(ctx.blueprint):
             return super().launch(ctx)
-        if packages.postgres_bin() is None:
+        if ctx.programs.postgres() is None:
             raise CouldNotRun(packages.missing(packages.POSTGRES))
         conf = ctx.config / "patroni.json"  # JSON is YAML
         etcd = [f"http://{address}" for address in ctx.addresses("etcd")]
@@ -123,7 +123,7 @@ def _after_first(ctx: Context) -> list[Step]:
 
 def render(ctx: Context) -> dict[str, Any]:
     """Return the member's patroni.json."""
-    programs = packages.postgres_bin()
+    programs = ctx.programs.postgres()
     credentials = {"username": ROLE}
     return {
         "scope": "tweetlab",

@@ -39,7 +39,7 @@ class PowerDNS:
     def launch(self, ctx: Context) -> Launch:
         files = {ctx.config / "pdns.conf": conf(ctx), ctx.config / "named.conf": named(ctx), ctx.config / "zone": zone(ctx)}
         return Launch(
-            argv=(packages.require("pdns_server"), f"--config-dir={ctx.config}", "--daemon=no", "--guardian=no"),
+            argv=(ctx.programs.require("pdns_server"), f"--config-dir={ctx.config}", "--daemon=no", "--guardian=no"),
             env=base_env(ctx),
             files=files,
             folders=(ctx.data,),

@@ -22,7 +22,7 @@ class Postgres:
     start_timeout_s = 30.0
 
     def launch(self, ctx: Context) -> Launch:
-        programs = packages.postgres_bin()
+        programs = ctx.programs.postgres()
         if programs is None:
             raise CouldNotRun(packages.missing(packages.POSTGRES))
         conf, hba = ctx.config / "postgresql.conf", ctx.config / "pg_hba.conf"

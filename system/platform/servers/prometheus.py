@@ -34,7 +34,7 @@ class Prometheus:
     def launch(self, ctx: Context) -> Launch:
         config, rules = ctx.config / "prometheus.yml", ctx.config / "rules.yml"
         return Launch(
-            argv=(packages.require("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={ctx.data}",
+            argv=(ctx.programs.require("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={ctx.data}",
                   f"--storage.tsdb.retention.time={KEPT}", f"--storage.tsdb.retention.size={KEPT_SIZE}",
                   f"--web.listen-address={ctx.address}", "--log.level=warn"),
             env={**base_env(ctx), "GOGC": "40", "GOMAXPROCS": "1"},  # memory matters here, speed does not

@@ -36,7 +36,7 @@ class Redis:
         conf = ctx.config / "redis.conf"
         replicated = is_replicated(ctx)
         return Launch(
-            argv=(packages.require("redis-server"), str(conf)),
+            argv=(ctx.programs.require("redis-server"), str(conf)),
             env=base_env(ctx),
             files={conf: render(ctx) + (following(ctx, primary_of(ctx)) if replicated else "")},
             folders=(ctx.data,),

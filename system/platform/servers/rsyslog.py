@@ -37,7 +37,7 @@ class Rsyslog:
     def launch(self, ctx: Context) -> Launch:
         conf = ctx.config / "rsyslog.conf"
         return Launch(
-            argv=(packages.require("rsyslogd"), "-n", "-f", str(conf), "-i", str(_pid_file(ctx))),
+            argv=(ctx.programs.require("rsyslogd"), "-n", "-f", str(conf), "-i", str(_pid_file(ctx))),
             env=base_env(ctx),
             files={conf: render(ctx)},
             folders=(ctx.data,),

@@ -46,7 +46,7 @@ class Sentinel:
         keeps = conf in self._started and conf.exists()
         self._started.add(conf)
         return Launch(
-            argv=(packages.require("redis-sentinel"), str(conf)),
+            argv=(ctx.programs.require("redis-sentinel"), str(conf)),
             env=base_env(ctx),
             files={} if keeps else {conf: render(ctx)},
             folders=(ctx.data,),

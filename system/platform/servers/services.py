@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from system.kernel.settings import MESH_PORTS
-from system.platform import health, paths
+from system.platform import health
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
 from system.platform.servers import elasticsearch, jaeger, minio, sentinel, wan
@@ -46,9 +45,9 @@ class Service:
             "TWEETLAB_OTLP": _traces(ctx),
         }
         return Launch(
-            argv=(sys.executable, "-m", ctx.node.module),
+            argv=(ctx.programs.python(), "-m", ctx.node.module),
             env=env,
-            cwd=paths.CODE,
+            cwd=ctx.programs.code(),
             stop_timeout_s=5.0,
         )
 
