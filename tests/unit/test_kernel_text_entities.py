@@ -124,4 +124,4 @@ def test_no_text_takes_long(text):
     started = time.process_time()
     entities.packed(text)
 
-    assert time.process_time() - started < 0.2
+    assert time.process_time() - started < 1.0  # a quadratic scan takes half a minute
