@@ -77,7 +77,7 @@ def test_no_server_has_a_capability_or_is_root(lab):
 def test_a_server_can_read_only_its_own_configuration(lab):
     """The key that signs tokens is readable by the services, and by no store."""
     def reads(name: str, path: str) -> bool:
-        return containers.docker(lab.found, "exec", f"tweetlab-{RANGE}-{name}-1", "cat", path, check=False).returncode == 0
+        return containers.docker(lab.found, "exec", f"tweetlab-{RANGE}-{name}", "cat", path, check=False).returncode == 0
 
     assert reads("redis-1", "/lab/redis-1/redis.conf") and reads("gateway-1", "/lab/gateway-1/start")
     assert not reads("redis-1", "/lab/gateway-1/start") and not reads("cassandra-1", "/lab/secrets/TWEETLAB_JWT_SECRET")
