@@ -53,14 +53,15 @@ def add_twin(
     *,
     in_sample: bool = False,
     calibration: Mapping[str, Any] | None = None,
+    foreign: bool = False,
 ) -> record.Run:
     """Write the twin's run to <run>/twin and the prediction to the run's record, and render the report.
 
-    Return the amended run. See `finish` for the parameters.
+    Return the amended run. See `finish` for the parameters. `foreign`: the calibration is of another machine.
     """
     predicted = record.attach_twin(run, parts(twin))
     block = prediction.block(
-        run.document, predicted.document, label, in_sample=in_sample, calibration=calibration
+        run.document, predicted.document, label, in_sample=in_sample, calibration=calibration, foreign=foreign
     )
     amended = record.amend(run, prediction=block)
     render.write(amended)

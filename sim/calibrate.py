@@ -1,8 +1,9 @@
 """From the record of a calibration run to a calibration file.
 
-`full` fits every cost, `quick` one factor per process. Four steps. **Accounts**: CPU by window; windows in which other programs ran are dropped (`reports.accounts`). **Work**:
-the model replays the operations of the run and counts units of work per second. **CPU**: that work explains each
-process' measured CPU (`sim.demand`). **Delays**: what remains of each hop is delay without CPU (`sim.delays`).
+`full` fits every cost, `quick` one factor per process. Four steps. **Accounts**: CPU by window; windows in which
+other programs ran are dropped (`reports.accounts`). **Work**: the model replays the operations of the run and counts
+units of work per second. **CPU**: that work explains each process' measured CPU (`sim.demand`). **Delays**: what
+remains of each hop is delay without CPU (`sim.delays`).
 
 A prediction of the run that the calibration was made from proves nothing: `in_sample_of` stores its id, and
 the twin marks such a prediction IN-SAMPLE.
@@ -11,7 +12,7 @@ the twin marks such a prediction IN-SAMPLE.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from reports import accounts as cpu_accounts
 from reports import record
 from scenarios import spec, vocabulary, workload
 from scenarios.world import population
-from sim import delays, demand, outcome, recorded, services, stores
+from sim import delays, demand, recorded, services, speed, stores
 from sim.calibration import Calibration, Exponent, UnitCost, default
 from sim.replication import Replication
 from sim.state import Seeded
@@ -36,6 +37,8 @@ LEAST_OPERATIONS = 50
 FULL, QUICK = "full calibration", "quick calibration"
 QUICK_SPREAD = 0.05  # of an exponent that the prior's own ladder has measured
 IDLE_BELOW = 1.0   # requests/s: a stage with less is idle
+IDLE_ROUNDS = 2
+SPEED_ROUNDS = 5
 DELAYS_BELOW = 0.45  # utilization of the stages whose hops give the delays
 
 EXPONENTS: dict[str, tuple[float, float]] = {
@@ -73,7 +76,8 @@ def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
     work = counted(replayed, known)
     units, background, exponents, cpu = demands(replayed, work, known)
     with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
-    shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed))
+    shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
+                                        slowness_of(cpu))
     return dataclasses.replace(
         with_cpu,
         label=FULL,
@@ -81,7 +85,7 @@ def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
         off_path=off_path,
         in_sample_of=run.run_id,
         provenance=provenance(run, len(replayed.tape)),
-        diagnostics={"cpu": cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
+        diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
 
 
@@ -98,8 +102,14 @@ def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
     return dataclasses.replace(
         known, label=QUICK, units=units, background_cores=background, exponents=exponents, in_sample_of=run.run_id,
         provenance={**provenance(run, len(replayed.tape)), "ratios_of": dict(known.provenance)},
-        diagnostics={"cpu": cpu, "dropped_windows": round(replayed.accounts.dropped, 3)},
+        diagnostics={**cpu, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
+
+
+def slowness_of(diagnostics: Mapping[str, Any]) -> Callable[[float], float]:
+    """Return how slow the machine was during a calibration run, by time (s), from the calibration's diagnostics."""
+    rows = diagnostics.get("slowness", ())
+    return speed.by_second([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
 def _require_closed(replayed: Replayed) -> None:
@@ -181,32 +191,76 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
     accounts = replayed.accounts
     closed = accounts.closed & (accounts.starts_s >= replayed.scenario.measure.warm_up_s - 1.0)
     spans = list(zip(accounts.starts_s[closed].tolist(), accounts.ends_s[closed].tolist(), strict=True))
-    idle = _idle_windows(replayed)
+    idle = _idle_windows(replayed)[closed]
     units, background = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0)
-    exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
+    fits: dict[str, _NodeFit] = {}
     for node, cores in accounts.cores.items():
         measured = cores[closed]
         own = [unit for unit in work if unit.startswith(f"{node}.")]
         if not own or len(measured) < 5:
             background[node] = float(np.median(measured)) if len(measured) else 0.0
             continue
-        background[node] = float(cores[idle].mean()) if idle.any() else prior.background_cores.get(node, 0.0)
         design, names = _design(own, work, prior, spans)
         exponent, spread = EXPONENTS.get(node, OTHER)
         if together and node in prior.exponents:
             exponent, spread = prior.exponents[node].exponent, QUICK_SPREAD
         columns = design.sum(axis=1)[:, None] if together else design
-        fitted = demand.fit(columns, measured, demand.Prior(background[node], exponent, spread))
+        background[node] = prior.background_cores.get(node, 0.0)
+        if idle.any():
+            background[node] = _idle_cores(columns, measured, idle, exponent, spread)
+        fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread))
+    slow = np.ones(len(spans)) if together else _slowness(fits)
+    exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
+    for node, one in fits.items():
+        fitted = one.fit(slow)
         factor = float(fitted.factors[0])
-        units |= _scaled(own, fitted, prior) if together else _costs(own, names, fitted, prior)
+        units |= _scaled(one.units, fitted, prior) if together else _costs(one.units, one.names, fitted, prior)
         exponents[node] = _exponent(fitted, prior.exponents.get(node) if together else None, factor)
         diagnostics[node] = {
             "windows": fitted.windows,
             "condition": round(fitted.condition, 2),
             "residual": round(fitted.residual, 4),
-            "mean_cores": round(float(measured.mean()), 5),
+            "mean_cores": round(float(one.measured.mean()), 5),
         }
-    return units, background, exponents, diagnostics
+    slowness = [[start, end, round(float(value), 4)] for (start, end), value in zip(spans, slow, strict=True)]
+    return units, background, exponents, {"cpu": diagnostics, "slowness": slowness}
+
+
+@dataclass(frozen=True)
+class _NodeFit:
+    """What the fit of one process starts from; see `demand.fit`."""
+
+    units: list[str]
+    names: list[tuple[str, str]]
+    design: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    prior: demand.Prior
+
+    def fit(self, slow: NDArray[np.float64], resamples: int = demand.RESAMPLES) -> demand.Fitted:
+        """Fit to the CPU that the machine would have used at its median speed."""
+        idle = self.prior.idle_cores
+        return demand.fit(self.design, idle + np.maximum(self.measured - idle, 0.0) / slow, self.prior, resamples=resamples)
+
+
+def _slowness(fits: Mapping[str, _NodeFit]) -> NDArray[np.float64]:
+    """Return the slowness of each window: what the residuals of all steady processes have in common."""
+    steady = {node: one for node, one in fits.items() if node in services.EVENT_LOOPS or node == services.HAPROXY}
+    slow = np.ones(len(next(iter(steady.values())).measured))
+    for _ in range(SPEED_ROUNDS):
+        expected = {node: one.fit(slow, resamples=0).cores(one.design, 0.0) for node, one in steady.items()}
+        measured = {node: np.maximum(one.measured - one.prior.idle_cores, 0.0) for node, one in steady.items()}
+        slow = speed.slowness(measured, expected)
+    return slow
+
+
+def _idle_cores(design: NDArray[np.float64], measured: NDArray[np.float64], idle: NDArray[np.bool_], exponent: float,
+                spread: float) -> float:
+    """Return the CPU in the idle windows less that of the few requests and probes in them."""
+    cores = float(measured[idle].mean())
+    for _ in range(IDLE_ROUNDS):
+        fitted = demand.fit(design, measured, demand.Prior(cores, exponent, spread), resamples=0)
+        cores = max(0.0, float((measured - fitted.cores(design, 0.0))[idle].mean()))
+    return cores
 
 
 def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> Exponent:
@@ -221,7 +275,8 @@ def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> 
 def _scaled(units: list[str], fitted: demand.Fitted, prior: Calibration) -> dict[str, UnitCost]:
     """Return the units of a process, all times its factor."""
     factor, low, high = (float(one[0]) for one in (fitted.factors, fitted.low, fitted.high))
-    return {unit: dataclasses.replace(cost, base_us=round(cost.base_us * factor, 3), per_item_us=round(cost.per_item_us * factor, 4),
+    return {unit: dataclasses.replace(cost, base_us=round(cost.base_us * factor, 3),
+                                      per_item_us=round(cost.per_item_us * factor, 4),
                                       low_us=round(cost.low_us * low, 3), high_us=round(cost.high_us * high, 3),
                                       source=f"ratio of the full calibration, times {factor:.3f} for its process")
             for unit in units for cost in (prior.units[unit],)}

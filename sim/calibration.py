@@ -7,6 +7,7 @@ A file states the source and the bounds of each number, and whether the runs cou
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 SCHEMA_VERSION = 1
+LEAST_SPREAD = 0.03
 STAND_INS: dict[str, str] = {
     "gateway-1.like": "gateway-1.follow", "liker-1.event": "indexer-1.event", "likes-1.cold_tweets": "tweets-1.cold_tweets",
     "likes-1.like": "users-1.follow", "load-generator.like": "load-generator.follow", "postgres-1.count_likes": "postgres-1.user",
@@ -23,7 +25,7 @@ STAND_INS: dict[str, str] = {
     "cdn-1.hit": "haproxy-1.public", "cdn-1.miss": "haproxy-1.mesh", "elasticsearch-1.band": "elasticsearch-1.index",
     "elasticsearch-1.view": "elasticsearch-1.index", "minio-1.head": "minio-1.get", "postgres-1.media_read": "postgres-1.user",
     "postgres-1.media_write": "postgres-1.edge", "postgres-1.privacy": "postgres-1.user",
-    "liker.poll": "indexer.poll", "limits-1.take": "redis-1.own",
+    "liker.poll": "indexer.poll", "limits-1.take": "redis-1.own", "redis-1.remove": "redis-1.push",
 }
 """Unit or delay -> a similar one that replaces it in files that are older than it. Marked as unidentified."""
 
@@ -77,7 +79,8 @@ class Calibration:
 
     `cores`: of the machine. `exponents`: by node; a node without one has constant costs. `off_path`: share of a node's CPU
     that no request waits for. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
-    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `fingerprint`: of the machine and the
+    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from.
+    `fingerprint`: of the machine and the
     versions it holds for (`sim.fingerprint`). `diagnostics`: condition
     number and residuals by node, residuals of the delays.
     """
@@ -100,6 +103,24 @@ class Calibration:
         document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
+    @property
+    def spread(self) -> float:
+        """Relative standard deviation of the CPU that this calibration predicts: how far its own rungs scatter, which
+        includes the changing speed of the machine; LEAST_SPREAD where it keeps no rungs.
+        """
+        errors = [rung["error"]["cpu"] for rung in self.diagnostics.get("rungs", ()) if "cpu" in rung["error"]]
+        return max(LEAST_SPREAD, statistics.pstdev(errors)) if len(errors) > 1 else LEAST_SPREAD
+
+    def scaled(self, factor: float) -> Calibration:
+        """Return the calibration with all CPU of work times `factor`."""
+        units = {name: replace(cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor)
+                 for name, cost in self.units.items()}
+        exponents = {
+            name: replace(one, reference=one.reference * factor, lowest=one.lowest * factor, highest=one.highest * factor)
+            for name, one in self.exponents.items()
+        }
+        return replace(self, units=units, exponents=exponents)
+
     def brief(self) -> dict[str, Any]:
         """Return what a record stores: label, provenance, diagnostics and unidentified units."""
         return {
@@ -107,6 +128,8 @@ class Calibration:
             "provenance": dict(self.provenance),
             "diagnostics": dict(self.diagnostics),
             "background_cores": dict(self.background_cores),
+            "fingerprint": dict(self.fingerprint),
+            "spread": round(self.spread, 4),
             "unidentified": sorted(name for name, cost in self.units.items() if not cost.identified),
         }
 

@@ -86,11 +86,13 @@ COLUMNS = ("route", "source", "due", "sent", "done", "gateway", "service", "stor
 
 
 def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape,
-        spans: Sequence[tuple[float, float]]) -> tuple[dict[str, DelayShape], dict[str, float], dict[str, Any]]:
+        spans: Sequence[tuple[float, float]], slowness: Callable[[float], float] | None = None,
+        ) -> tuple[dict[str, DelayShape], dict[str, float], dict[str, Any]]:
     """Return (delays, share of CPU off the path by node, remaining gap by hop) for a run.
 
     `spans`: (start, end) of its low-load parts, s. Hops with few samples keep the delay of `start`. Where a hop takes
     longer in the model than measured although its delay is zero, part of the CPU of its processes is not waited for.
+    `slowness`: factor on all CPU by time, s.
     """
     measured = _cut(operations(run), spans)
     behind = _behind(run)
@@ -99,7 +101,8 @@ def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Se
     wanted = {hop.delay: samples for hop in HOPS if len(samples := _samples(hop, measured)) >= LEAST}
     gaps: dict[str, Any] = {}
     for turn in range(ROUNDS + 1):
-        played = [Replication(scenario, dataclasses.replace(start, delays=shapes, off_path=off_path), seeded, 1000 + seed).play(tape)
+        current = dataclasses.replace(start, delays=shapes, off_path=off_path)
+        played = [Replication(scenario, current, seeded, 1000 + seed, slowness=slowness).play(tape)
                   for seed in range(SEEDS)]
         simulated = _cut(pd.concat([table_of(one) for one in played]), spans)
         found = {hop.delay: _samples(hop, simulated) for hop in HOPS if hop.delay in wanted}

@@ -79,14 +79,19 @@ def multiplier(work: Floats, reference: float, lowest: float, highest: float, ex
     return np.asarray((np.clip(work, lowest, highest) / reference) ** -exponent)
 
 
-def fit(design: Floats, measured: Floats, prior: Prior, seed: int = 0) -> Fitted:
-    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,)."""
+def fit(design: Floats, measured: Floats, prior: Prior, seed: int = 0, resamples: int = RESAMPLES) -> Fitted:
+    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,).
+
+    `resamples`: for the bounds; 0 leaves them at the values.
+    """
     above = np.maximum(measured - prior.idle_cores, 0.0)
     error = np.maximum(WINDOW_ERROR * measured, LEAST_ERROR_CORES)
     solved = _best(design, above, error, prior, EXPONENTS)
     factors, exponent, (reference, lowest, highest) = solved
     common = _common_factor(design, above, error)
-    low, high, exponents = _bounds(design, above, error, prior, exponent, seed)
+    low, high, exponents = factors, factors, (exponent, exponent)
+    if resamples:
+        low, high, exponents = _bounds(design, above, error, prior, exponent, seed, resamples)
     steady = (high - low) / 2.0 < IDENTIFIED * np.maximum(factors, 1e-9)
     work = design @ factors
     expected = prior.idle_cores + work * multiplier(work, reference, lowest, highest, exponent)
@@ -155,13 +160,13 @@ def _identified(design: Floats, error: Floats, common: float, prior: Prior) -> N
 
 
 def _bounds(design: Floats, above: Floats, error: Floats, prior: Prior, exponent: float,
-            seed: int) -> tuple[Floats, Floats, tuple[float, float]]:
+            seed: int, resamples: int) -> tuple[Floats, Floats, tuple[float, float]]:
     random = np.random.default_rng([seed, 11])
     windows = len(above)
     blocks = max(1, windows // BLOCK_WINDOWS)
     near = EXPONENTS[np.abs(EXPONENTS - exponent) < 0.15][::2]
     resampled, exponents = [], []
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         starts = random.integers(0, max(1, windows - BLOCK_WINDOWS + 1), blocks)
         rows = (starts[:, None] + np.arange(min(BLOCK_WINDOWS, windows))[None, :]).ravel()
         factors, found, _ = _best(design[rows], above[rows], error[rows], prior, near)

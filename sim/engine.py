@@ -16,6 +16,7 @@ from typing import Any
 
 import simpy
 
+from sim.host import Host, ProcessorSharing, call_after
 from sim.jobs import (
     GATEWAY_TIMEOUT,
     OF_MESH,
@@ -32,7 +33,6 @@ from sim.jobs import (
 )  # fmt: skip
 from sim.program import Code, UnknownStep
 from sim.queues import GroupCommit, PollLoop, Pool
-from sim.host import Host, ProcessorSharing, call_after
 from sim.stations import Node
 
 

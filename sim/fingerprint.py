@@ -16,11 +16,17 @@ def differences(made_on: Mapping[str, Any], here: Mapping[str, Any]) -> list[str
 
     Server versions are compared where both have the server.
     """
-    found = [f"{what} is {here.get(key)!r} here, {made_on.get(key)!r} there"
-             for key, what in (("cpu_model", "the processor"), ("cores", "the number of cores")) if here.get(key) != made_on.get(key)]
+    found = [
+        f"{what} is {here.get(key)!r} here, {made_on.get(key)!r} there"
+        for key, what in (("cpu_model", "the processor"), ("cores", "the number of cores"))
+        if here.get(key) != made_on.get(key)
+    ]
     mine, theirs = dict(here.get("versions", {})), dict(made_on.get("versions", {}))
-    found += [f"{server} is {mine[server]} here, {theirs[server]} there"
-              for server in sorted(mine.keys() & theirs.keys()) if mine[server] != theirs[server]]
+    found += [
+        f"{server} is {mine[server]} here, {theirs[server]} there"
+        for server in sorted(mine.keys() & theirs.keys())
+        if mine[server] != theirs[server]
+    ]
     for key, what in SPEEDS.items():
         a, b = float(here.get(key) or 0.0), float(made_on.get(key) or 0.0)
         if not a or not b or abs(a / b - 1.0) > SPEED_TOLERANCE:

@@ -18,15 +18,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import simpy
 from simpy.events import Timeout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sim.stations import Node, Task
 
 
 def call_after(env: simpy.Environment, delay_s: float, function: Callable[[Any], None], value: object = None) -> None:
@@ -36,12 +32,41 @@ def call_after(env: simpy.Environment, delay_s: float, function: Callable[[Any],
     callbacks.append(function)
 
 
+class Process(Protocol):
+    """A process on the host. `realtime`: it runs before all others."""
+
+    realtime: bool
+
+    def finished(self, task: Task) -> None:
+        """Handle the end of a slice of `task`."""
+        ...
+
+
+class Task:
+    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota).
+
+    `node`: None for background work. `mark`: the host's note of what the slice has received or still needs.
+    """
+
+    __slots__ = ("arrived", "job", "mark", "node", "rest_s", "slice_s")
+
+    def __init__(self, node: Process | None, job: Any, demand_s: float, arrived: float) -> None:
+        self.node = node
+        self.job = job
+        self.rest_s = self.slice_s = demand_s
+        self.arrived = arrived
+        self.mark = 0.0
+
+
 class Host(Protocol):
-    """The shared CPU. `cores`: their number. `busy_core_s`: core seconds used; `done_core_s`: of finished slices."""
+    """The shared CPU. `cores`: their number. `busy_core_s`: core seconds used; `done_core_s`: of finished slices;
+    `background_core_s`: of background tasks.
+    """
 
     cores: float
     busy_core_s: float
     done_core_s: float
+    background_core_s: float
 
     def start(self, task: Task) -> None:
         """Run `task.slice_s` seconds of CPU, then call `task.node.finished(task)`."""
@@ -51,7 +76,7 @@ class Host(Protocol):
         """Return the CPU seconds that `task` has received of its current slice."""
         ...
 
-    def drop(self, node: Node) -> list[Task]:
+    def drop(self, node: Process) -> list[Task]:
         """Take all tasks of a dead process off the CPU and return them; CPU that they used stays counted."""
         ...
 
@@ -70,7 +95,7 @@ class ProcessorSharing:
         self.virtual = 0.0
         self.since = 0.0
         self.busy_core_s = 0.0
-        self.done_core_s = 0.0
+        self.done_core_s = self.background_core_s = 0.0
         self._heap: list[tuple[float, int, Task]] = []
         self._order = 0
         self._timer_at = float("inf")
@@ -93,7 +118,7 @@ class ProcessorSharing:
         self._advance(self.env.now)
         return self.virtual - task.mark
 
-    def drop(self, node: Node) -> list[Task]:
+    def drop(self, node: Process) -> list[Task]:
         """As in `Host`."""
         self._advance(self.env.now)
         dropped = [task for _, _, task in self._heap if task.node is node]
@@ -184,12 +209,12 @@ class RunQueue:
                  background: Iterator[tuple[float, float]] | None = None) -> None:
         self.env, self.slice_s = env, slice_s
         self.cores = float(cores)
-        self.busy_core_s = self.done_core_s = 0.0
+        self.busy_core_s = self.done_core_s = self.background_core_s = 0.0
         self._cores = [Core(number) for number in range(int(cores))]
         self._ready: deque[Task] = deque()
         self._urgent: deque[Task] = deque()
         self._on_due = self._core_due
-        self._finishing: tuple[Core, Node] | None = None
+        self._finishing: tuple[Core, Process] | None = None
         self._background = background
         if background is not None:
             self._next_background(None)
@@ -218,7 +243,7 @@ class RunQueue:
                 return task.slice_s - core.left_s + (self.env.now - core.since_s)
         return task.slice_s - task.mark
 
-    def drop(self, node: Node) -> list[Task]:
+    def drop(self, node: Process) -> list[Task]:
         """As in `Host`."""
         dropped = []
         for core in self._cores:
@@ -316,6 +341,8 @@ class RunQueue:
         ran_s = now - core.since_s
         task.mark = max(core.left_s - ran_s, 0.0)
         self.busy_core_s += ran_s
+        if task.node is None:
+            self.background_core_s += ran_s
         core.task = None
         core.turn += 1
         core.due_s = float("inf")
@@ -359,7 +386,7 @@ class RunQueue:
         pause_s, demand_s = next(self._background)
         if event is not None:
             self.start(event._value)
-        call_after(self.env, pause_s, self._next_background, _background_task(demand_s))
+        call_after(self.env, pause_s, self._next_background, Task(None, None, demand_s, 0.0))
 
 
 class CoreQueues(RunQueue):
@@ -419,9 +446,3 @@ class CoreQueues(RunQueue):
         longest = max(self._cores, key=lambda one: len(one.queue))
         if longest.queue:
             self._put(core, longest.queue.popleft())
-
-
-def _background_task(demand_s: float) -> Task:
-    from sim.stations import Task  # stations imports this module
-
-    return Task(None, None, demand_s, 0.0)

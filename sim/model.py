@@ -7,6 +7,7 @@ a policy thus changes the prediction together with the system.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,7 @@ class Model:
         like = self.engine.bindings.nodes[first]
         if node is not like:
             node.amortization, node.off_path = like.amortization and like.amortization.copy(), like.off_path
+            node.slowness = like.slowness
         knobs = self.policies
         seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
         instance = Instance(name, number, node, seats)
@@ -341,7 +343,7 @@ class Model:
     def _published(self, job: Job) -> None:
         """Append the events of a published batch to their topics."""
         for one in job.ctx.batch:
-            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), lambda one=one: self._copy(one))
+            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), functools.partial(self._copy, one))
 
     def _copy(self, event: Context) -> tuple[int, Context]:
         copy = Context(event.index, event.route, event.user, event.target, self.engine.env.now)

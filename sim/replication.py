@@ -96,12 +96,17 @@ class Played:
 
 
 class Replication:
-    """Builds engine and model for one seed and plays the tape. `count_work`: keep units of work by second."""
+    """Builds engine and model for one seed and plays the tape.
+
+    `count_work`: keep units of work by second. `slowness`: factor on all CPU by time (s), where it was measured.
+    """
 
     def __init__(
-        self, scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, seed: int, count_work: bool = False
-    ) -> None:
+        self, scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, seed: int, count_work: bool = False,
+        slowness: Callable[[float], float] | None = None,
+    ) -> None:  # fmt: skip
         self.scenario = scenario
+        self._slowness = slowness
         self.seed = seed
         background = _background(seed, sum(calibration.background_cores.values()))
         self.engine = Engine(calibration.cores, host=lambda env, cores: RunQueue(env, int(cores), SLICE_S, background))
@@ -130,6 +135,7 @@ class Replication:
         for name, width in services.WIDTHS.items():
             node = engine.node(name, width)
             node.realtime = name in services.REALTIME
+            node.slowness = self._slowness
             node.off_path = calibration.off_path.get(name, 0.0)
             known = calibration.exponents.get(name)
             if known is not None:

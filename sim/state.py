@@ -30,7 +30,8 @@ HOME, AUTHOR, FOLLOWERS, FOLLOWING = "home", "author", "followers", "following"
 class Seeded:
     """The population before the run. `recent`: author -> newest ids, ascending, at most PAGE.
 
-    `tweets`: the ids of all seeded tweets. `pages`: viewer -> first page, newest first; filled on demand, since most viewers never appear.
+    `tweets`: the ids of all seeded tweets. `pages`: viewer -> first page, newest first; filled on demand, since
+    most viewers never appear.
     """
 
     graph: population.Graph

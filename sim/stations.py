@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import simpy
 
-from sim.host import Host, call_after
+from sim.host import Host, Task, call_after
 
 __all__ = ["INFINITE", "Node", "Quota", "Resume", "Tally", "Task", "call_after"]
 
@@ -61,22 +61,6 @@ class Tally:
             self.completions += 1
 
 
-class Task:
-    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota).
-
-    `node`: None for background work. `mark`: the host's note of what the slice has received or still needs.
-    """
-
-    __slots__ = ("arrived", "job", "mark", "node", "rest_s", "slice_s")
-
-    def __init__(self, node: Node | None, job: Any, demand_s: float, arrived: float) -> None:
-        self.node = node
-        self.job = job
-        self.rest_s = self.slice_s = demand_s
-        self.arrived = arrived
-        self.mark = 0.0
-
-
 class Quota(Protocol):
     """CPU limit of a single-threaded process (`sim.bandwidth`)."""
 
@@ -101,17 +85,18 @@ class Amortization:
 
     A unit of work costs (w / `reference`)^-`exponent` of its nominal demand, w being the process' own nominal work
     (CPU seconds per second) over about `AVERAGE_S`. Below `lowest` and above `highest`, the range in which it was
-    measured, the factor stays constant.
+    measured, the factor stays constant. `beyond_s`: time above it; `most`: the highest work rate.
     """
 
     AVERAGE_S = 1.0
     EVERY_S = 0.1
 
-    __slots__ = ("_factor", "_rate", "_since", "_work_s", "exponent", "highest", "lowest", "reference")
+    __slots__ = ("_factor", "_rate", "_since", "_work_s", "beyond_s", "exponent", "highest", "lowest", "most", "reference")
 
     def __init__(self, exponent: float, reference: float, lowest: float, highest: float) -> None:
         self.exponent, self.reference, self.lowest, self.highest = exponent, reference, lowest, highest
         self._rate = self._since = self._work_s = 0.0
+        self.beyond_s = self.most = 0.0
         self._factor = self.at(lowest)
 
     def copy(self) -> Amortization:
@@ -131,6 +116,9 @@ class Amortization:
             self._rate = self._rate * weight + self._work_s / elapsed * (1.0 - weight)
             self._since, self._work_s = now, 0.0
             self._factor = self.at(self._rate)
+            self.most = max(self.most, self._rate)
+            if self._rate > self.highest:
+                self.beyond_s += elapsed
         return self._factor
 
 
@@ -140,13 +128,13 @@ class Node:
     `cpu_s[i]`: CPU seconds of slices that ended in second i of the run. `down`: its process is dead;
     `down_status`: the status that callers then get. `quota`: of a single-threaded one, None: no limit.
     `amortization`: how its demands fall with its load, None: constant. `realtime`: it runs before all others.
-    `off_path`: share of each demand that is done after the answer is on its way (collection of garbage, logs,
-    merges): it uses CPU, but only others wait for it.
+    `slowness(now)`: factor on all CPU at that time, None: 1. `off_path`: share of each demand that is
+    done after the answer is on its way (collection of garbage, logs, merges): it uses CPU, but only others wait for it.
     """
 
     __slots__ = (
         "_width", "amortization", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "off_path", "queue",
-        "quota", "realtime", "resume", "tally", "width"
+        "quota", "realtime", "resume", "slowness", "tally", "width"
     )  # fmt: skip
 
     def __init__(self, env: simpy.Environment, host: Host, name: str, width: int, resume: Resume) -> None:
@@ -162,6 +150,7 @@ class Node:
         self.amortization: Amortization | None = None
         self.realtime = False
         self.off_path = 0.0
+        self.slowness: Callable[[float], float] | None = None
         self.down = False
         self.down_status = 503
         self.tally = Tally()
@@ -173,6 +162,8 @@ class Node:
         now = self.env.now
         if self.amortization is not None:
             demand_s *= self.amortization.factor(now, demand_s)
+        if self.slowness is not None:
+            demand_s *= self.slowness(now)
         if self.off_path:
             self._submit(now, job, demand_s * (1.0 - self.off_path))
             self._submit(now, None, demand_s * self.off_path)

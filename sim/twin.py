@@ -1,19 +1,22 @@
 """Entry point of the twin: from scenario, calibration, tape and graph to the facts of a run.
 
-`run` plays the tape of the real run several times with different demands (replications) and records the one
-that is closest to their medians; the spread of all replications becomes t-intervals. The queueing laws
+`run` plays the tape of the real run several times (replications) with costs that are lower and higher by what the
+calibration does not know, and records the middle one; the range of all replications is the prediction's interval.
+The queueing laws
 (Little, utilisation, flow balance) are checked on every station of every replication and stored in the
 record.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from reports import facts
 from reports.stats import histogram
@@ -26,6 +29,10 @@ from sim.state import Seeded
 
 REPLICATIONS = 5
 LAW_TOLERANCE = 0.01
+BEYOND = 1.3        # times the highest rung: up to here a calibration's costs are used (sim.demand)
+BEYOND_S = 2.0      # above it for less is no reason for a remark
+NOT_KEPT_UP = 0.98  # share of the operations that end within the load
+NEAR_CAPACITY = 0.15
 
 Progress = Callable[[int, int], None]
 """Called with (replications done, total replications)."""
@@ -35,9 +42,9 @@ Progress = Callable[[int, int], None]
 class Prediction:
     """Result of the twin.
 
-    `facts`: of the recorded replication, for `reports`. `intervals`: route -> percentile -> (mean, half width
-    of the 95 % t-interval over replications), ms, steady part. `in_sample`: the calibration comes from the
-    run that is predicted. `took_s`: wall time of all replications.
+    `facts`: of the recorded replication, for `reports`. `intervals`: route -> percentile -> (low, high), ms, steady
+    part: the range of the replications, which covers about 80 % with five. `in_sample`: the calibration comes from
+    the run that is predicted. `took_s`: wall time of all replications. `remarks`: sentences about its range.
     """
 
     facts: facts.Facts
@@ -47,6 +54,7 @@ class Prediction:
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     laws: Mapping[str, Any]
     took_s: float
+    remarks: tuple[str, ...] = ()
 
 
 def run(
@@ -68,24 +76,27 @@ def run(
     start_s = time.perf_counter()
     seeded = Seeded.of(scenario, graph, past)
     played: list[Played] = []
-    for index in range(max(1, replications)):
-        played.append(Replication(scenario, calibration, seeded, scenario.seed + index).play(tape))
+    count = max(1, replications)
+    for index, factor in enumerate(factors(calibration, count)):
+        played.append(Replication(scenario, calibration.scaled(factor), seeded, scenario.seed + index).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
     summaries = [percentiles(one, scenario) for one in played]
-    chosen = _nearest_median(summaries)
+    chosen = count // 2  # the one with the calibration's own costs
     in_sample = bool(scored_run) and scored_run == calibration.in_sample_of
     checked_laws = merged_laws([laws(one) for one in played])
     took_s = time.perf_counter() - start_s
     intervals = _intervals(summaries)
+    said = remarks(played[chosen], scenario, calibration)
     notes = {
-        "how": "SimPy, processor sharing on one host",
+        "how": "SimPy, one run queue for all cores",
         "calibration": calibration.brief(),
         "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
         "laws": checked_laws,
         "warm_up_mser5_s": _warm_up_s(played[chosen]),
         "scaling": outcome.scaling(played[chosen]),
         "index_visible_s": outcome.index_visible_s(played[chosen]),
+        "remarks": said,
         "not_modelled": list(faults.NOT_OF_A_CLUSTER) if scenario.platform in vocabulary.ZONES else [],
         "took_s": round(took_s, 3),
     }
@@ -97,7 +108,36 @@ def run(
         intervals=intervals,
         laws=checked_laws,
         took_s=took_s,
+        remarks=tuple(said),
     )
+
+
+def factors(calibration: Calibration, count: int) -> list[float]:
+    """Return one factor on all CPU per replication: evenly spaced quantiles of the calibration's own uncertainty.
+
+    So the replications differ by the luck of the draw and by what the calibration does not know.
+    """
+    return [math.exp(calibration.spread * float(stats.norm.ppf((index + 0.5) / count))) for index in range(count)]
+
+
+def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration) -> list[str]:
+    """Return sentences about the range in which the prediction holds."""
+    found = []
+    for name, node in sorted(played.nodes.items()):
+        law = node.amortization
+        if law is not None and law.beyond_s >= BEYOND_S:
+            times = law.most / law.highest * BEYOND
+            found.append(f"{name} is loaded up to {times:.1f} times as much as at the calibration's highest rung, for "
+                         f"{law.beyond_s:.0f} s; its costs there are extrapolated.")
+    load_s = scenario.workload.load_s
+    planned = [ctx for ctx in played.operations if not ctx.attempt and ctx.due < load_s]
+    finished = sum(0.0 <= ctx.done <= load_s for ctx in planned)
+    if planned and finished < NOT_KEPT_UP * len(planned):
+        over = len(planned) / max(finished, 1) - 1.0
+        if over <= NEAR_CAPACITY:
+            found.append(f"The predicted overload is only {over:.0%} above what the machine can do; the calibration is not "
+                         "that exact.")
+    return found
 
 
 # ---- replications ----------------------------------------------------------------------------------------
@@ -125,18 +165,9 @@ def _intervals(summaries: list[dict[str, dict[str, float]]]) -> dict[str, dict[s
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for route in routes:
         names = summaries[0][route]
-        pairs = {name: theory.t_interval([one[route][name] for one in summaries]) for name in names}
-        intervals[route] = {name: (round(mean, 4), round(half, 4)) for name, (mean, half) in pairs.items()}
+        values = {name: [one[route][name] for one in summaries] for name in names}
+        intervals[route] = {name: (round(min(one), 4), round(max(one), 4)) for name, one in values.items()}
     return intervals
-
-
-def _nearest_median(summaries: list[dict[str, dict[str, float]]]) -> int:
-    """Return the index of the replication whose log percentiles are closest to the medians."""
-    routes = sorted(set.intersection(*(set(one) for one in summaries)))
-    if not routes:
-        return 0
-    table = np.log([[max(one[route][name], 1e-6) for route in routes for name in QUANTILES] for one in summaries])
-    return int(np.argmin(np.abs(table - np.median(table, axis=0)).sum(axis=1)))
 
 
 def _warm_up_s(played: Played) -> float | None:
@@ -165,7 +196,7 @@ def laws(played: Played) -> dict[str, Any]:
             little = max(little, abs(tally.area - tally.sojourn_s) / tally.area)
     host = played.engine.host
     work = sum(node.demand_s for node in played.nodes.values())
-    utilisation = abs(host.busy_core_s - work) / work if work else 0.0
+    utilisation = abs(host.busy_core_s - host.background_core_s - work) / work if work else 0.0
     return {"little_gap": little, "flow_gap": flow, "utilisation_gap": utilisation}
 
 

@@ -8,7 +8,7 @@ fan-out then handles each event separately, keys in parallel; the others handle 
 from __future__ import annotations
 
 from sim import stores
-from sim.program import Branch, Consumer, Cpu, Each, Effect, Loop, Publish, Step
+from sim.program import Branch, Consumer, Cpu, Each, Effect, Loop, Step
 from sim.services import FANOUT, INDEXER, LIKER, READERS, RELAY, TWEETS
 from system.kernel import events
 
@@ -38,7 +38,7 @@ def _fan_out() -> Steps:
 
 
 def _fan_out_deleted() -> Steps:
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
+    chunk = (*stores.redis("remove", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
     return (
         Cpu(FANOUT, "event"),
         *stores.redis("own"),

@@ -56,12 +56,17 @@ def responses(table: pd.DataFrame, span: tuple[float, float]) -> dict[str, tuple
     `table`: as `sim.delays.operations` returns it.
     """
     inside = table[(table["due"] >= span[0] * 1e3) & (table["due"] < span[1] * 1e3)]
-    return {str(route): (rows["due"].to_numpy(np.float64) / 1e3, (rows["done"] - rows["due"]).to_numpy(np.float64))
-            for route, rows in inside.groupby("route")}
+    return {
+        str(route): (rows["due"].to_numpy(np.float64) / 1e3, (rows["done"] - rows["due"]).to_numpy(np.float64))
+        for route, rows in inside.groupby("route")
+    }
 
 
-def compare(measured: Sequence[Mapping[str, tuple[Floats, Floats]]], predicted: Sequence[Mapping[str, tuple[Floats, Floats]]],
-            seed: int = 0) -> list[Cell]:
+def compare(
+    measured: Sequence[Mapping[str, tuple[Floats, Floats]]],
+    predicted: Sequence[Mapping[str, tuple[Floats, Floats]]],
+    seed: int = 0,
+) -> list[Cell]:
     """Return the cells of one load: medians over the repeats in `measured`, against those of `predicted`."""
     found = []
     for route in sorted(set.intersection(*(set(one) for one in measured), *(set(one) for one in predicted))):
@@ -70,15 +75,27 @@ def compare(measured: Sequence[Mapping[str, tuple[Floats, Floats]]], predicted: 
             values = [statistic(one[route][1]) for one in measured]
             value = float(np.median(values))
             guess = float(np.median([statistic(one[route][1]) for one in predicted]))
-            found.append(Cell(route, name, requests, value, guess, _noise([one[route] for one in measured], statistic, seed) / value))
+            found.append(
+                Cell(
+                    route,
+                    name,
+                    requests,
+                    value,
+                    guess,
+                    _noise([one[route] for one in measured], statistic, seed) / value,
+                )
+            )
     return found
 
 
 def noise_of(measured: Mapping[str, tuple[Floats, Floats]], seed: int = 0) -> dict[str, dict[str, float]]:
     """Return route -> statistic -> standard error within one run, ms."""
     random = np.random.default_rng([seed, 17])
-    return {route: {name: float(np.std(_resampled(due, took, statistic, random))) for name, statistic in STATISTICS.items()}
-            for route, (due, took) in measured.items() if len(took) > 1}
+    return {
+        route: {name: float(np.std(_resampled(due, took, statistic, random))) for name, statistic in STATISTICS.items()}
+        for route, (due, took) in measured.items()
+        if len(took) > 1
+    }
 
 
 def _noise(repeats: Sequence[tuple[Floats, Floats]], statistic: Callable[[Floats], float], seed: int) -> float:
@@ -91,10 +108,14 @@ def _noise(repeats: Sequence[tuple[Floats, Floats]], statistic: Callable[[Floats
     return spread * (1.2533 if len(values) > 2 else 1.0) / float(np.sqrt(len(values)))
 
 
-def _resampled(due: Floats, took: Floats, statistic: Callable[[Floats], float], random: np.random.Generator) -> list[float]:
+def _resampled(
+    due: Floats, took: Floats, statistic: Callable[[Floats], float], random: np.random.Generator
+) -> list[float]:
     blocks = np.floor(due / BLOCK_S).astype(np.int64)
     blocks -= blocks.min()
     parts = [took[blocks == number] for number in range(int(blocks.max()) + 1)]
     parts = [part for part in parts if len(part)]
-    return [statistic(np.concatenate([parts[number] for number in random.integers(0, len(parts), len(parts))]))
-            for _ in range(RESAMPLES)]
+    return [
+        statistic(np.concatenate([parts[number] for number in random.integers(0, len(parts), len(parts))]))
+        for _ in range(RESAMPLES)
+    ]

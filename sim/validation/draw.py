@@ -65,9 +65,19 @@ class Load:
 
 def identity(calibration: Calibration) -> str:
     """Return the hash of programs, constants and calibration, 16 hex digits."""
-    constants = (replication.SLICE_S, replication.BACKGROUND_TASK_S, workers.PUBLISHER_GATHER_S, workers.FANOUT_GATHER_S,
-                 workers.LISTEN_S, services.WIDTHS, stores.DEVICES, queues.__name__)
-    text = repr((services.ROUTES, workers.CONSUMERS, constants, sorted(asdict(calibration).items(), key=lambda item: item[0])))
+    constants = (
+        replication.SLICE_S,
+        replication.BACKGROUND_TASK_S,
+        workers.PUBLISHER_GATHER_S,
+        workers.FANOUT_GATHER_S,
+        workers.LISTEN_S,
+        services.WIDTHS,
+        stores.DEVICES,
+        queues.__name__,
+    )
+    text = repr(
+        (services.ROUTES, workers.CONSUMERS, constants, sorted(asdict(calibration).items(), key=lambda item: item[0]))
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -80,12 +90,20 @@ def plan(calibration: Calibration, *, quick: bool, say: Callable[[str], None] = 
     for number in range(count):
         say(f"drawing examination {number + 1} of {count}")
         low = number % 2 == 0
-        loads.append(_examination(f"examination_{number + 1}", random, LOW if low else HIGH, steady_s, repeats, calibration))
+        loads.append(
+            _examination(f"examination_{number + 1}", random, LOW if low else HIGH, steady_s, repeats, calibration)
+        )
     if quick:
         return loads
     fixed = np.random.default_rng(FIXED_SEED)
-    loads += [_steady(f"headline_{mix}", "headline", mix, rate, fixed, steady_s, 5) for mix, rate in (("mixed", 110.0), ("reads", 230.0))]
-    loads += [_steady(f"fixed_{mix}", "fixed", mix, rate, fixed, steady_s, 1) for mix, rate in (("reads", 150.0), ("mixed", 90.0), ("posts", 60.0))]
+    loads += [
+        _steady(f"headline_{mix}", "headline", mix, rate, fixed, steady_s, 5)
+        for mix, rate in (("mixed", 110.0), ("reads", 230.0))
+    ]
+    loads += [
+        _steady(f"fixed_{mix}", "fixed", mix, rate, fixed, steady_s, 1)
+        for mix, rate in (("reads", 150.0), ("mixed", 90.0), ("posts", 60.0))
+    ]
     loads.append(_cache_loss(random))
     order = [loads[index] for index in random.permutation(len(loads))]
     return [*order, *_ladder(random, calibration)]
@@ -94,12 +112,16 @@ def plan(calibration: Calibration, *, quick: bool, say: Callable[[str], None] = 
 def _population(random: np.random.Generator) -> spec.Population:
     users = int(random.choice([1500, 2000, 3000, 4000]))
     mean = float(random.choice([20, 40, 60]))
-    return spec.Population(users, spec.Follows("pareto", mean, int(random.choice([400, 600, 1200]))), int(random.choice([8, 12, 20, 30])))
+    return spec.Population(
+        users, spec.Follows("pareto", mean, int(random.choice([400, 600, 1200]))), int(random.choice([8, 12, 20, 30]))
+    )
 
 
 def _policies(random: np.random.Generator) -> Policies:
-    return Policies(fanout=FanoutKnobs(push_limit=int(random.choice([50, 100, 300, 1000]))),
-                    timeline=TimelineKnobs(rebuild_concurrency=int(random.choice([8, 16, 32]))))
+    return Policies(
+        fanout=FanoutKnobs(push_limit=int(random.choice([50, 100, 300, 1000]))),
+        timeline=TimelineKnobs(rebuild_concurrency=int(random.choice([8, 16, 32]))),
+    )
 
 
 def _mix(name: str, random: np.random.Generator) -> dict[str, float]:
@@ -111,42 +133,105 @@ def _mix(name: str, random: np.random.Generator) -> dict[str, float]:
     return {route: share / 100 for route, share in whole.items()}
 
 
-def _scenario(name: str, seed: int, rate: float, for_s: float, mix: dict[str, float], population: spec.Population,
-              policies: Policies, zipf: float, faults: tuple[spec.Fault, ...] = ()) -> spec.Scenario:
+def _scenario(
+    name: str,
+    seed: int,
+    rate: float,
+    for_s: float,
+    mix: dict[str, float],
+    population: spec.Population,
+    policies: Policies,
+    zipf: float,
+    faults: tuple[spec.Fault, ...] = (),
+) -> spec.Scenario:
     stage = spec.Stage(WARM_UP_S + for_s, rate, rate)
-    return spec.Scenario(name, "How well does the twin predict this load?", "not stated", seed, "small", population,
-                         spec.Workload("poisson", (stage,), mix, zipf), policies, faults, (), spec.Measure(warm_up_s=WARM_UP_S))
+    return spec.Scenario(
+        name,
+        "How well does the twin predict this load?",
+        "not stated",
+        seed,
+        "small",
+        population,
+        spec.Workload("poisson", (stage,), mix, zipf),
+        policies,
+        faults,
+        (),
+        spec.Measure(warm_up_s=WARM_UP_S),
+    )
 
 
-def _examination(name: str, random: np.random.Generator, band: tuple[float, float], steady_s: float, repeats: int,
-                 calibration: Calibration) -> Load:
+def _examination(
+    name: str,
+    random: np.random.Generator,
+    band: tuple[float, float],
+    steady_s: float,
+    repeats: int,
+    calibration: Calibration,
+) -> Load:
     word = str(random.choice(sorted(MIXES)))
     target = float(random.uniform(*band))
-    scenario = _scenario(name, int(random.integers(1, 1 << 30)), 100.0, steady_s, _mix(word, random), _population(random),
-                         _policies(random), float(random.choice([0.6, 0.8, 1.0, 1.15])))
+    scenario = _scenario(
+        name,
+        int(random.integers(1, 1 << 30)),
+        100.0,
+        steady_s,
+        _mix(word, random),
+        _population(random),
+        _policies(random),
+        float(random.choice([0.6, 0.8, 1.0, 1.15])),
+    )
     return Load(name, "examination", word, _at_utilization(scenario, target, calibration), repeats)
 
 
-def _steady(name: str, kind: str, mix: str, rate: float, random: np.random.Generator, steady_s: float, repeats: int) -> Load:
-    scenario = _scenario(name, int(random.integers(1, 1 << 30)), rate, steady_s, {r: s / 100 for r, s in MIXES[mix].items()},
-                         spec.Population(), Policies(fanout=FanoutKnobs(push_limit=300)), 0.8)
+def _steady(
+    name: str, kind: str, mix: str, rate: float, random: np.random.Generator, steady_s: float, repeats: int
+) -> Load:
+    scenario = _scenario(
+        name,
+        int(random.integers(1, 1 << 30)),
+        rate,
+        steady_s,
+        {r: s / 100 for r, s in MIXES[mix].items()},
+        spec.Population(),
+        Policies(fanout=FanoutKnobs(push_limit=300)),
+        0.8,
+    )
     return Load(name, kind, mix, scenario, repeats)
 
 
 def _cache_loss(random: np.random.Generator) -> Load:
     fault = spec.Fault(round(float(random.uniform(20.0, 30.0)), 1), "cache_loss", "redis")
-    scenario = _scenario("cache_loss", int(random.integers(1, 1 << 30)), round(float(random.uniform(40.0, 70.0))), 40.0,
-                         {"home": 0.7, "user_tweets": 0.15, "post": 0.1, "like": 0.05}, spec.Population(), Policies(), 0.8, (fault,))
+    scenario = _scenario(
+        "cache_loss",
+        int(random.integers(1, 1 << 30)),
+        round(float(random.uniform(40.0, 70.0))),
+        40.0,
+        {"home": 0.7, "user_tweets": 0.15, "post": 0.1, "like": 0.05},
+        spec.Population(),
+        Policies(),
+        0.8,
+        (fault,),
+    )
     return Load("cache_loss", "cache_loss", "reads", scenario, 3)
 
 
 def _ladder(random: np.random.Generator, calibration: Calibration) -> list[Load]:
     word = str(random.choice(["reads", "mixed"]))
-    base = _scenario("capacity", int(random.integers(1, 1 << 30)), 100.0, 30.0, _mix(word, random), spec.Population(),
-                     _policies(random), 0.8)
+    base = _scenario(
+        "capacity",
+        int(random.integers(1, 1 << 30)),
+        100.0,
+        30.0,
+        _mix(word, random),
+        spec.Population(),
+        _policies(random),
+        0.8,
+    )
     full = _at_utilization(base, 0.7, calibration).workload.stages[0].rate_from / 0.7
-    return [Load(f"capacity_{number + 1}", "capacity", word, _with_rate(base, round(step * full)), 2)
-            for number, step in enumerate(CAPACITY_STEPS)]
+    return [
+        Load(f"capacity_{number + 1}", "capacity", word, _with_rate(base, round(step * full)), 2)
+        for number, step in enumerate(CAPACITY_STEPS)
+    ]
 
 
 def _with_rate(scenario: spec.Scenario, rate: float) -> spec.Scenario:
@@ -179,8 +264,18 @@ def utilization(scenario: spec.Scenario, calibration: Calibration) -> float:
 def as_json(load: Load) -> dict[str, Any]:
     """Return what the ledger keeps of a load."""
     resolved = load.scenario.resolved()
-    return {"name": load.name, "kind": load.kind, "mix": load.mix, "repeats": load.repeats,
-            "rate": load.scenario.workload.stages[0].rate_from, "seed": load.scenario.seed, "shares": resolved["workload"]["mix"],
-            "population": resolved["population"], "push_limit": load.scenario.policies.fanout.push_limit,
-            "rebuild_concurrency": load.scenario.policies.timeline.rebuild_concurrency, "zipf": load.scenario.workload.zipf,
-            "faults": resolved["faults"], "resolved": resolved}
+    return {
+        "name": load.name,
+        "kind": load.kind,
+        "mix": load.mix,
+        "repeats": load.repeats,
+        "rate": load.scenario.workload.stages[0].rate_from,
+        "seed": load.scenario.seed,
+        "shares": resolved["workload"]["mix"],
+        "population": resolved["population"],
+        "push_limit": load.scenario.policies.fanout.push_limit,
+        "rebuild_concurrency": load.scenario.policies.timeline.rebuild_concurrency,
+        "zipf": load.scenario.workload.zipf,
+        "faults": resolved["faults"],
+        "resolved": resolved,
+    }

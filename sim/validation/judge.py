@@ -7,6 +7,7 @@ requests is not counted, and one whose noise exceeds half its bar is UNKNOWN.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -65,7 +66,9 @@ class Row:
     verdict: str
 
 
-def judged(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Judged]:
+def judged(
+    predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[Judged]:
     """Return the cells of all loads. `predictions`: load name -> its ledger entry. `runs`: load name -> examined runs."""
     found: list[Judged] = []
     for name, entry in predictions.items():
@@ -87,14 +90,29 @@ def _cpu(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any
     predicted, mix = entry["predicted"]["cores"], entry["load"]["mix"]
     known = sorted(set.intersection(*(set(run["cores"]) for run in repeats)))
     totals = [sum(run["cores"][node] for node in known) for run in repeats]
-    yield _cell(name, mix, band, "all", "CPU", totals, sum(predicted.get(node, 0.0) for node in known), None, 0.0, len(repeats) * 1000)
+    yield _cell(
+        name,
+        mix,
+        band,
+        "all",
+        "CPU",
+        totals,
+        sum(predicted.get(node, 0.0) for node in known),
+        None,
+        0.0,
+        len(repeats) * 1000,
+    )
     for node in known:
         values = [run["cores"][node] for run in repeats]
         if float(np.median(values)) > PROCESS_CORES:
-            yield _cell(name, mix, band, node, "process", values, predicted.get(node, 0.0), None, 0.0, len(repeats) * 1000)
+            yield _cell(
+                name, mix, band, node, "process", values, predicted.get(node, 0.0), None, 0.0, len(repeats) * 1000
+            )
 
 
-def _responses(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str) -> Iterable[Judged]:
+def _responses(
+    name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str
+) -> Iterable[Judged]:
     predicted, mix = entry["predicted"]["routes"], entry["load"]["mix"]
     for route in sorted(set.intersection(*(set(run["routes"]) for run in repeats)) & set(predicted)):
         requests = sum(run["requests"][route] for run in repeats)
@@ -102,22 +120,58 @@ def _responses(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[st
             values = [run["routes"][route][statistic] for run in repeats]
             within = float(np.median([run["noise"].get(route, {}).get(statistic, 0.0) for run in repeats]))
             structure = [run["structure"][route][statistic] for run in repeats if route in run["structure"]]
-            yield _cell(name, mix, band, route, statistic, values, predicted[route][statistic],
-                        float(np.median(structure)) if structure else None, within, requests)
+            yield _cell(
+                name,
+                mix,
+                band,
+                route,
+                statistic,
+                values,
+                predicted[route][statistic],
+                float(np.median(structure)) if structure else None,
+                within,
+                requests,
+            )
 
 
-def _cell(load: str, mix: str, band: str, route: str, statistic: str, values: Sequence[float], predicted: float,
-          structure: float | None, within: float, requests: int) -> Judged:
+def _cell(
+    load: str,
+    mix: str,
+    band: str,
+    route: str,
+    statistic: str,
+    values: Sequence[float],
+    predicted: float,
+    structure: float | None,
+    within: float,
+    requests: int,
+) -> Judged:
     measured = float(np.median(values))
     between = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    noise = max(within, between) * (1.2533 if len(values) > 2 else 1.0) / float(np.sqrt(len(values))) / measured if measured else 1.0
+    noise = (
+        max(within, between) * (1.2533 if len(values) > 2 else 1.0) / float(np.sqrt(len(values))) / measured
+        if measured
+        else 1.0
+    )
     state = "counts"
     if statistic in cells.LEAST and requests < cells.LEAST[statistic]:
         state = "few"
     elif noise > _bar(statistic, band) / 2:
         state = "unknown"
-    return Judged(load, mix, band, route, statistic, measured, predicted, predicted / measured - 1.0 if measured else 0.0,
-                  structure, noise, requests, state)
+    return Judged(
+        load,
+        mix,
+        band,
+        route,
+        statistic,
+        measured,
+        predicted,
+        predicted / measured - 1.0 if measured else 0.0,
+        structure,
+        noise,
+        requests,
+        state,
+    )
 
 
 def rows(found: Sequence[Judged]) -> list[Row]:
@@ -138,25 +192,38 @@ def _row(found: Sequence[Judged], statistic: str, band: str) -> Row:
     worst = max(mine, key=lambda cell: abs(cell.error))
     holds = median <= bar and abs(worst.error) <= WORST_FACTOR * bar
     enough = len(by_load) >= LEAST_LOADS and mixes >= LEAST_MIXES
-    return Row(statistic, band, bar, median, abs(worst.error), f"{worst.load} {worst.route}", float(np.median([c.error for c in mine])),
-               len(by_load), mixes, "misses" if not holds else "holds" if enough else "unknown")
+    return Row(
+        statistic,
+        band,
+        bar,
+        median,
+        abs(worst.error),
+        f"{worst.load} {worst.route}",
+        float(np.median([c.error for c in mine])),
+        len(by_load),
+        mixes,
+        "misses" if not holds else "holds" if enough else "unknown",
+    )
 
 
 # ---- capacity and cache loss -----------------------------------------------------------------------------
+
 
 def capacity(points: Sequence[tuple[float, float]], bound_ms: float) -> float | None:
     """Return the rate at which home p99 reaches `bound_ms`, by interpolation of log p99 over (rate, p99 ms); None if it
     does not within the points.
     """
     ordered = sorted(points)
-    for (rate, p99), (following, higher) in zip(ordered, ordered[1:], strict=False):
+    for (rate, p99), (following, higher) in itertools.pairwise(ordered):
         if p99 <= bound_ms < higher:
             share = np.log(bound_ms / p99) / np.log(higher / p99)
             return float(rate + share * (following - rate))
     return None
 
 
-def capacity_rows(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def capacity_rows(
+    predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     """Return measured and predicted capacity for home p99 of 50 and 100 ms."""
     real, model = [], []
     for name, entry in predictions.items():
@@ -168,12 +235,21 @@ def capacity_rows(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[st
     for bound in (50.0, 100.0):
         measured, predicted = capacity(real, bound), capacity(model, bound)
         error = predicted / measured - 1.0 if measured and predicted else None
-        found.append({"bound_ms": bound, "measured": measured, "predicted": predicted, "error": error,
-                      "verdict": "unknown" if error is None else "holds" if abs(error) <= 0.08 else "misses"})
+        found.append(
+            {
+                "bound_ms": bound,
+                "measured": measured,
+                "predicted": predicted,
+                "error": error,
+                "verdict": "unknown" if error is None else "holds" if abs(error) <= 0.08 else "misses",
+            }
+        )
     return found
 
 
-def cache_loss(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def cache_loss(
+    predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
     """Return the largest difference in the share of rebuilds by 5 s, in points, and recovery times; {} if it was not run."""
     for name, entry in predictions.items():
         if entry["load"]["kind"] != "cache_loss" or not runs.get(name):
@@ -182,7 +258,11 @@ def cache_loss(predictions: Mapping[str, Mapping[str, Any]], runs: Mapping[str, 
         model = np.asarray(entry["predicted"]["rebuilds"], dtype=np.float64)
         gap = float(np.nanmax(np.abs(real - model))) if len(model) == len(real) else 1.0
         took = [run["recovery_s"] for run in runs[name] if run["recovery_s"] is not None]
-        return {"rebuild_points": round(100 * gap, 1), "recovery_s": took, "verdict": "holds" if gap <= 0.03 else "misses"}
+        return {
+            "rebuild_points": round(100 * gap, 1),
+            "recovery_s": took,
+            "verdict": "holds" if gap <= 0.03 else "misses",
+        }
     return {}
 
 

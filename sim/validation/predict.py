@@ -43,31 +43,53 @@ class Predicted:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON types, rounded to what a report shows."""
-        return {"routes": {route: {name: round(value, 4) for name, value in values.items()} for route, values in self.routes.items()},
-                "cores": {node: round(value, 5) for node, value in self.cores.items()}, "utilization": round(self.utilization, 4),
-                "rebuilds": [round(one, 4) for one in self.rebuilds]}
+        return {
+            "routes": {
+                route: {name: round(value, 4) for name, value in values.items()}
+                for route, values in self.routes.items()
+            },
+            "cores": {node: round(value, 5) for node, value in self.cores.items()},
+            "utilization": round(self.utilization, 4),
+            "rebuilds": [round(one, 4) for one in self.rebuilds],
+        }
 
 
 def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEEDS) -> Predicted:
     """Predict the steady part of `scenario`."""
     world = seeded_world.draw(scenario.population, scenario.seed)
     tape = workload.draw_over(scenario, world)
-    return _predicted(_play(scenario, calibration, Seeded.of(scenario, world.graph, world.past), tape, seeds), scenario, calibration)
+    return _predicted(
+        _play(scenario, calibration, Seeded.of(scenario, world.graph, world.past), tape, seeds), scenario, calibration
+    )
 
 
-def _play(scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int) -> list[Played]:
+def _play(
+    scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int
+) -> list[Played]:
     return [Replication(scenario, calibration, seeded, scenario.seed + seed).play(tape) for seed in range(seeds)]
 
 
 def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: Calibration) -> Predicted:
     span = steady(scenario)
     tables = [cells.responses(delays.table_of(one), span) for one in played]
-    routes = {route: {name: float(np.median([statistic(one[route][1]) for one in tables])) for name, statistic in cells.STATISTICS.items()}
-              for route in sorted(set.intersection(*(set(one) for one in tables)))}
-    cores = {node: float(np.mean([used(one, node, span) for one in played])) + calibration.background_cores.get(node, 0.0)
-             for node in {*played[0].nodes, *calibration.background_cores}}
+    routes = {
+        route: {
+            name: float(np.median([statistic(one[route][1]) for one in tables]))
+            for name, statistic in cells.STATISTICS.items()
+        }
+        for route in sorted(set.intersection(*(set(one) for one in tables)))
+    }
+    cores = {
+        node: float(np.mean([used(one, node, span) for one in played])) + calibration.background_cores.get(node, 0.0)
+        for node in {*played[0].nodes, *calibration.background_cores}
+    }
     shares = [rebuilds(delays.table_of(one), scenario) for one in played]
-    return Predicted(routes, cores, sum(cores.values()) / calibration.cores, tuple(np.nanmean(shares, axis=0).tolist()) if shares[0] else ())
+    return Predicted(
+        routes,
+        cores,
+        sum(cores.values()) / calibration.cores,
+        tuple(np.nanmean(shares, axis=0).tolist()) if shares[0] else (),
+    )
 
 
 def steady(scenario: spec.Scenario) -> tuple[float, float]:
@@ -97,6 +119,7 @@ def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
 
 
 # ---- one run ---------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -139,12 +162,26 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
     cores = {node: float(values[inside].mean()) for node, values in accounts.cores.items()} if inside.any() else {}
     oracle = _with_right_demands(replayed, calibration, cores, span) if cores else calibration
     right = _predicted(_play(scenario, oracle, replayed.seeded, replayed.tape, 2), scenario, oracle)
-    routes = {route: {name: statistic(took) for name, statistic in cells.STATISTICS.items()} for route, (_, took) in measured.items()}
-    structure = {route: {name: right.routes[route][name] / value - 1.0 for name, value in values.items()}
-                 for route, values in routes.items() if route in right.routes}
-    return Examined(routes, {route: len(took) for route, (_, took) in measured.items()}, cells.noise_of(measured), cores,
-                    float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0, accounts.dropped,
-                    structure, tuple(rebuilds(table, scenario)), recovery_s(table, scenario))
+    routes = {
+        route: {name: statistic(took) for name, statistic in cells.STATISTICS.items()}
+        for route, (_, took) in measured.items()
+    }
+    structure = {
+        route: {name: right.routes[route][name] / value - 1.0 for name, value in values.items()}
+        for route, values in routes.items()
+        if route in right.routes
+    }
+    return Examined(
+        routes,
+        {route: len(took) for route, (_, took) in measured.items()},
+        cells.noise_of(measured),
+        cores,
+        float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0,
+        accounts.dropped,
+        structure,
+        tuple(rebuilds(table, scenario)),
+        recovery_s(table, scenario),
+    )
 
 
 def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
@@ -166,8 +203,9 @@ def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
     return float(scenario.workload.load_s - at_s)
 
 
-def _with_right_demands(replayed: calibrate.Replayed, calibration: Calibration, cores: Mapping[str, float],
-                        span: tuple[float, float]) -> Calibration:
+def _with_right_demands(
+    replayed: calibrate.Replayed, calibration: Calibration, cores: Mapping[str, float], span: tuple[float, float]
+) -> Calibration:
     """Return the calibration with each process' costs scaled until it uses the measured CPU in this run."""
     right = calibration
     for _ in range(ORACLE_ROUNDS):
@@ -181,10 +219,17 @@ def _with_right_demands(replayed: calibrate.Replayed, calibration: Calibration, 
         units: dict[str, Any] = {}
         for name, cost in right.units.items():
             factor = factors.get(name.partition(".")[0], 1.0)
-            units[name] = dataclasses.replace(cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor)
-        exponents = {node: dataclasses.replace(one, reference=one.reference * factors.get(node, 1.0),
-                                               lowest=one.lowest * factors.get(node, 1.0), highest=one.highest * factors.get(node, 1.0))
-                     for node, one in right.exponents.items()}
+            units[name] = dataclasses.replace(
+                cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor
+            )
+        exponents = {
+            node: dataclasses.replace(
+                one,
+                reference=one.reference * factors.get(node, 1.0),
+                lowest=one.lowest * factors.get(node, 1.0),
+                highest=one.highest * factors.get(node, 1.0),
+            )
+            for node, one in right.exponents.items()
+        }
         right = dataclasses.replace(right, units=units, exponents=exponents)
     return right
-

@@ -23,7 +23,9 @@ from sim.validation.judge import Judged
 Rungs = Sequence[Mapping[str, Any]]
 
 
-def rival_errors(found: Sequence[Judged], loads: Mapping[str, Mapping[str, Any]], calibration: Calibration) -> dict[str, float]:
+def rival_errors(
+    found: Sequence[Judged], loads: Mapping[str, Mapping[str, Any]], calibration: Calibration
+) -> dict[str, float]:
     """Return predictor -> median absolute error of p95, the twin's under `twin`. `loads`: name -> ledger entry of its
     prediction. Empty if the calibration keeps no rungs.
     """
@@ -67,9 +69,18 @@ def _scalability(rungs: Rungs, route: str, rate: float) -> float:
 
     def throughput(parameters: np.ndarray, inside: np.ndarray) -> np.ndarray:
         gain, contention, coherence = np.exp(parameters)
-        return np.asarray(gain * inside / (1.0 + contention * np.maximum(inside - 1.0, 0.0) + coherence * inside * np.maximum(inside - 1.0, 0.0)))
+        return np.asarray(
+            gain
+            * inside
+            / (1.0 + contention * np.maximum(inside - 1.0, 0.0) + coherence * inside * np.maximum(inside - 1.0, 0.0))
+        )
 
-    fitted = optimize.least_squares(lambda p: np.log(throughput(p, flight)) - np.log(rates), np.log([200.0, 0.05, 0.001]))
+    def misfit(parameters: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(throughput(parameters, flight)) - np.log(rates))
+
+    fitted = optimize.least_squares(
+        misfit, np.log([200.0, 0.05, 0.001])
+    )
     grid = np.linspace(0.01, 200.0, 20_000)
     at = throughput(fitted.x, grid)
     reached = np.flatnonzero(at >= rate)
@@ -80,19 +91,28 @@ def _scalability(rungs: Rungs, route: str, rate: float) -> float:
 
 def _curve(rungs: Rungs, route: str, rate: float) -> float:
     used = np.asarray([rung["utilization"] for rung in rungs])
-    return float(np.exp(np.polyval(np.polyfit(used, np.log([rung["routes"][route]["p95"] for rung in rungs]), 2), _busy(rungs, rate))))
+    parabola = np.polyfit(used, np.log([rung["routes"][route]["p95"] for rung in rungs]), 2)
+    return float(np.exp(np.polyval(parabola, _busy(rungs, rate))))
 
 
 RIVALS: dict[str, Callable[[Rungs, str, float], float]] = {
-    "nearest load": _nearest, "M/M/2-PS": _processor_sharing, "universal scalability law": _scalability, "curve": _curve,
+    "nearest load": _nearest,
+    "M/M/2-PS": _processor_sharing,
+    "universal scalability law": _scalability,
+    "curve": _curve,
 }
 
 
 # ---- mutations -------------------------------------------------------------------------------------------
 
+
 def _without_mesh(calibration: Calibration) -> Calibration:
-    units = {name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0) if name.startswith("haproxy-1.") or name.startswith("gateway-1.")
-             else cost for name, cost in calibration.units.items()}
+    units = {
+        name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0)
+        if name.startswith(("haproxy-1.", "gateway-1."))
+        else cost
+        for name, cost in calibration.units.items()
+    }
     none = DelayShape((0.0,), "mutation")
     return dataclasses.replace(calibration, units=units, delays={**calibration.delays, "net": none, "mesh": none})
 
@@ -101,18 +121,26 @@ def _half_demand(calibration: Calibration) -> Calibration:
     """Halve the process that used most CPU in the calibration."""
     cpu = calibration.diagnostics.get("cpu", {})
     heaviest = max(cpu, key=lambda node: cpu[node]["mean_cores"]) if cpu else "gateway-1"
-    units = {name: dataclasses.replace(cost, base_us=cost.base_us / 2, per_item_us=cost.per_item_us / 2)
-             if name.startswith(f"{heaviest}.") else cost for name, cost in calibration.units.items()}
+    units = {
+        name: dataclasses.replace(cost, base_us=cost.base_us / 2, per_item_us=cost.per_item_us / 2)
+        if name.startswith(f"{heaviest}.")
+        else cost
+        for name, cost in calibration.units.items()
+    }
     return dataclasses.replace(calibration, units=units)
 
 
 def _no_generator(calibration: Calibration) -> Calibration:
-    units = {name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0) if name.startswith("load-generator.") else cost
-             for name, cost in calibration.units.items()}
+    units = {
+        name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0) if name.startswith("load-generator.") else cost
+        for name, cost in calibration.units.items()
+    }
     return dataclasses.replace(calibration, units=units)
 
 
 MUTATIONS: dict[str, Callable[[Calibration], Calibration]] = {
-    "a hop is missing": _without_mesh, "a demand is halved": _half_demand, "the generator uses no CPU": _no_generator,
+    "a hop is missing": _without_mesh,
+    "a demand is halved": _half_demand,
+    "the generator uses no CPU": _no_generator,
 }
 """Wrong models, which a validation must recognize: each must push a bar to red."""

@@ -132,7 +132,7 @@ def test_unattributed_cpu_is_a_note() -> None:
     series = report_runs.series(nodes=nodes)
     hidden = series["name"].eq("cpu_cores") & series["node"].eq("gateway-1")
     found = judged(report_runs.quiet(series=series[~hidden]))
-    assert (found.verdict, broken(found)) == ("PASS", ["CPU accounts close"])
+    assert (found.verdict, broken(found)) == ("PASS", ["CPU accounts do not close"])
 
 
 def test_a_twin_needs_no_generator() -> None:

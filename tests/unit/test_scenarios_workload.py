@@ -60,8 +60,9 @@ def test_even_arrivals_on_a_ramp_follow_the_planned_rate_second_by_second():
 
 
 def test_a_stage_may_have_its_own_mix():
-    """calibrate_quick: each segment has one dominant route."""
-    scenario = loader.load("calibrate_quick")
+    """Each segment has one dominant route."""
+    stages = "{for: 4 s, rate: 25/s, mix: {home: 90, user_tweets: 10}}, {for: 4 s, rate: 25/s, mix: {post: 75, home: 25}}"
+    scenario = loader.load("calibrate_full", ["faults=[]", f"workload.stages=[{stages}]"])
     tape = workload.draw(scenario, population.graph_of(scenario.population, scenario.seed))
     first = tape.route[tape.due_ns < 4 * 10**9]
     second = tape.route[(tape.due_ns >= 4 * 10**9) & (tape.due_ns < 8 * 10**9)]

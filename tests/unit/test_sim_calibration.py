@@ -102,7 +102,8 @@ def test_beyond_the_highest_measured_load_the_cost_no_longer_falls() -> None:
     design, measured = _windows([1.0], exponent=0.3)
     fitted = demand.fit(design, measured, PRIOR)
 
-    far = demand.multiplier(np.asarray([fitted.highest, 10 * fitted.highest]), fitted.reference, fitted.lowest, fitted.highest, 0.3)
+    work = np.asarray([fitted.highest, 10 * fitted.highest])
+    far = demand.multiplier(work, fitted.reference, fitted.lowest, fitted.highest, 0.3)
 
     assert fitted.highest == pytest.approx(1.3 * (design @ fitted.factors).max())
     assert far[0] == far[1]

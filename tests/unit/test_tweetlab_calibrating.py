@@ -1,12 +1,18 @@
-"""The demo's calibration run: repeated if it is void, and replaced by the shipped one if that is void too."""
+"""Which calibration a prediction uses, and what the demo does with one that is refused."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
-from scenarios import loader
-from sim import calibration
-from tweetlab.run import run_request
+from sim import calibration, fingerprint
+from sim.gate import Rung
+from system.kernel.errors import CouldNotRun
+from tweetlab import demo, home
+from tweetlab.calibrate import experiment, store
+
+HERE = {"cpu_model": "AMD EPYC", "cores": 2, "versions": {"redis": "7.0.15", "kafka": "4.1.1"}, "loopback_us": 20.0,
+        "fsync_ms": 0.4}
 
 
 class Screen:
@@ -21,48 +27,116 @@ class Screen:
     def warn(self, text):
         self.warned.append(text)
 
+    def step(self, title):
+        import contextlib
+        return contextlib.nullcontext()
+
 
 @pytest.fixture
-def verdicts(monkeypatch, tmp_path):
-    """The verdicts of the runs, in order; a valid run gives the calibration of the shipped file."""
-    pending: list[str] = []
-
-    async def run(*_, **__):
-        return pending.pop(0)
-
-    monkeypatch.setattr(run_request.runner, "run", run)
-    monkeypatch.setattr(run_request.runner, "finished", lambda verdict, _: SimpleNamespace(
-        document={"validity": {"verdict": verdict}}, path="runs/x"))
-    monkeypatch.setattr(run_request.calibrate, "quick", lambda run: calibration.default())
-    monkeypatch.setattr(run_request.home, "ROOT", tmp_path)
-    return pending
+def places(monkeypatch, tmp_path):
+    """A user's cache folder and a checkout without any calibration."""
+    monkeypatch.setattr(home, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(store.packages, "cache", lambda: tmp_path / "cache")
+    return tmp_path
 
 
-async def calibrate(screen):
-    lab = SimpleNamespace(lab=None)
-    return await run_request.quick_calibration(lab, screen, loader.load("first_run").population, 7)
+def made(label, here=HERE):
+    return dataclasses.replace(calibration.default(), label=label, fingerprint=here)
+
+
+def test_a_full_calibration_of_this_machine_comes_first(places):
+    """Before the demo's, before the shipped one."""
+    store.keep(made("quick"), store.quick_path())
+    store.keep(made("full"), store.full_path(HERE))
+
+    assert store.choose("", HERE).calibration.label == "full"
+
+
+def test_the_demos_is_used_where_there_is_no_full_one(places):
+    store.keep(made("quick"), store.quick_path())
+
+    assert store.choose("", HERE).calibration.label == "quick"
+
+
+def test_one_that_is_older_than_the_model_is_left_alone(places):
+    """A file without a unit that the model uses now would break every prediction."""
+    fewer = dict(list(calibration.default().units.items())[1:])
+    store.keep(dataclasses.replace(made("old"), units=fewer), store.quick_path())
+
+    assert store.choose("", HERE).path == calibration.DEFAULT
+
+
+def test_the_shipped_one_names_its_machine_where_it_is_another(places):
+    """It answers everywhere, and says that it does not hold here."""
+    other = {**HERE, "cpu_model": "Another CPU"}
+
+    chosen = store.choose("", other)
+
+    assert store.NOT_HERE in chosen.calibration.label
+    assert any("processor" in reason for reason in chosen.foreign)
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    ({"cores": 4}, "number of cores"), ({"versions": {"redis": "8.0"}}, "redis is 8.0 here, 7.0.15 there"),
+    ({"loopback_us": 27.0}, "loopback round trip is 27"), ({"fsync_ms": 0.2}, "fsync is 0.2")])
+def test_a_fingerprint_that_differs_says_in_what(change, what):
+    assert any(what in reason for reason in fingerprint.differences(HERE, {**HERE, **change}))
+
+
+def test_small_differences_of_speed_and_missing_servers_are_no_difference():
+    """Loopback and fsync may differ by 30 %; a machine without a server has no other version of it."""
+    assert fingerprint.differences(HERE, {**HERE, "loopback_us": 25.0, "fsync_ms": 0.3, "versions": {"redis": "7.0.15"}}) == []
+
+
+def rung(**error):
+    return Rung(1, 110.0, 0.5, True, error, dict.fromkeys(error, 0.01), {}, {})
+
+
+@pytest.fixture
+def quick(monkeypatch, places):
+    """The result of the demo's experiment, to be set by the test."""
+    result = SimpleNamespace(value=None)
+
+    async def run(lab, screen, prior):
+        if isinstance(result.value, Exception):
+            raise result.value
+        return result.value
+
+    monkeypatch.setattr(demo.experiment, "quick", run)
+    monkeypatch.setattr(demo.fingerprint, "here", lambda: HERE)
+    return result
 
 
 @pytest.mark.asyncio
-async def test_a_void_calibration_run_is_repeated_once(verdicts, tmp_path):
-    """A neighbor that took the CPU for a moment does not end the demo."""
-    verdicts += ["VOID", "VALID"]
+async def test_the_demo_keeps_a_quick_calibration_that_passes_its_gate(quick):
+    quick.value = experiment.Result(made("quick"), (rung(cpu=0.01),), ())
     screen = Screen()
 
-    await calibrate(screen)
+    found = await demo._calibration(None, screen)
 
-    assert verdicts == [] and len(screen.warned) == 1
-    assert (tmp_path / ".tweetlab" / "calibration.json").exists()
+    assert found.label == "quick" and screen.warned == []
+    assert calibration.load(store.quick_path()).label == "quick"
 
 
 @pytest.mark.asyncio
-async def test_after_two_void_runs_the_shipped_calibration_is_used_and_reported(verdicts, tmp_path):
-    """Nothing of a void run is kept."""
-    verdicts += ["VOID", "VOID"]
+@pytest.mark.parametrize("value", [
+    experiment.Result(made("quick"), (rung(cpu=0.4),), ("the median error of cpu over 3 rungs is 40%; 3% is allowed",)),
+    CouldNotRun("The run calibrate_quick/1 is void: another program took the CPU.")])
+async def test_a_refused_quick_calibration_ends_nothing_and_is_named(quick, value):
+    """The demo goes on with the shipped calibration, whose label says why; nothing of the refused one is kept."""
+    quick.value = value
     screen = Screen()
 
-    result = await calibrate(screen)
+    found = await demo._calibration(None, screen)
 
-    assert result.label == calibration.default().label
-    assert calibration.default().label in screen.warned[-1]
-    assert not (tmp_path / ".tweetlab").exists()
+    assert store.NOT_HERE in found.label and screen.warned
+    assert found.label.endswith(("is allowed", "took the CPU."))
+    assert not store.quick_path().exists()
+
+
+@pytest.mark.asyncio
+async def test_the_demo_does_not_measure_a_machine_that_has_a_full_calibration(quick):
+    store.keep(made("full"), store.full_path(HERE))
+    quick.value = AssertionError("it was measured again")
+
+    assert (await demo._calibration(None, Screen())).label == "full"

@@ -66,7 +66,11 @@ def lab(monkeypatch, tmp_path):
     async def blueprint():
         return types.SimpleNamespace(of_kind=lambda kind: [])
 
-    platform = types.SimpleNamespace(paths=types.SimpleNamespace(state=tmp_path), set_scaling=nothing, blueprint=blueprint)
+    async def status():
+        return []
+
+    platform = types.SimpleNamespace(paths=types.SimpleNamespace(state=tmp_path, lab_id="1-test"), set_scaling=nothing,
+                                     blueprint=blueprint, status=status)
     screen = types.SimpleNamespace(err=measure_console(), step=lambda title: contextlib.nullcontext())
     made.session = types.SimpleNamespace(
         lab=platform, screen=screen, base_url="http://127.0.0.1:9", jwt_secret="", name_servers=(),

@@ -1,27 +1,8 @@
-"""Which calibration a prediction uses."""
-
-import dataclasses
+"""What a run request does."""
 
 from scenarios import loader
-from sim import calibration
-from tweetlab import home
 from tweetlab.run import run_request
 from tweetlab.terminal import Screen
-
-
-def test_a_calibration_older_than_the_model_is_replaced_by_the_shipped_one(tmp_path, monkeypatch):
-    """A file without a unit that the model uses now would break every prediction."""
-    monkeypatch.setattr(home, "ROOT", tmp_path)
-    shipped = calibration.default()
-    (tmp_path / ".tweetlab").mkdir()
-    file = tmp_path / ".tweetlab" / "calibration.json"
-
-    dataclasses.replace(shipped, label="made here").save(file)
-    assert run_request._calibration("").label == "made here"
-
-    fewer = dict(list(shipped.units.items())[1:])
-    dataclasses.replace(shipped, label="made long ago", units=fewer).save(file)
-    assert run_request._calibration("").label == shipped.label
 
 
 def test_the_twin_predicts_quotas_and_scaling_too(monkeypatch):

@@ -31,12 +31,12 @@ from tweetlab.terminal import Screen
 
 WARM, FULL, QUICK = "calibrate_warm", "calibrate_full", "calibrate_quick"
 JVMS = ("cassandra-1", "elasticsearch-1", "kafka-1")
-DRIFT = 0.03       # of the JVMs' CPU against that of all other processes, between two parts of the anchor
-PARTS = 3          # of the anchor
+DRIFT = 0.03  # of the JVMs' CPU against that of all other processes, between two parts of the anchor
+PARTS = 3  # of the anchor
 WARM_WITHIN_S = 300.0
 RESUME_WITHIN_S = 3600.0
-FIT_S = 150.0      # of the fit and the gate, on the development machine
-RESET_S = 25.0     # reset, warm-up of the caches and drain of one run
+FIT_S = 150.0  # of the fit and the gate, on the development machine
+RESET_S = 25.0  # reset, warm-up of the caches and drain of one run
 
 
 class Refused(CouldNotRun):
@@ -67,8 +67,11 @@ async def full(lab: Session, screen: Screen) -> Result:
         result = _judged(calibrate.full(run), run, here)
     _note(here, None)
     if result.refused:
-        raise Refused("The calibration does not reproduce its own run and was not kept. " + " ".join(f"{one}." for one in result.refused[:5])
-                      + f" The run is {run.path}. To fix: stop other programs on this machine and repeat `tweetlab calibrate`.")
+        raise Refused(
+            "The calibration does not reproduce its own run and was not kept. "
+            + " ".join(f"{one}." for one in result.refused[:5])
+            + f" The run is {run.path}. To fix: stop other programs on this machine and repeat `tweetlab calibrate`."
+        )
     return result
 
 
@@ -83,19 +86,24 @@ async def quick(lab: Session, screen: Screen, prior: Calibration) -> Result:
 def _judged(made: Calibration, run: record.Run, here: dict[str, Any]) -> Result:
     rungs = gate.replayed(calibrate.replay(run, made.cores), made)
     diagnostics = {**made.diagnostics, "rungs": gate.table(rungs)}
-    return Result(dataclasses.replace(made, fingerprint=here, diagnostics=diagnostics), tuple(rungs), tuple(gate.judge(rungs)))
+    return Result(
+        dataclasses.replace(made, fingerprint=here, diagnostics=diagnostics), tuple(rungs), tuple(gate.judge(rungs))
+    )
 
 
 async def _run(lab: Session, scenario: spec.Scenario, command: str) -> record.Run:
     """Run a scenario without probes and final reads. Raises Refused where the run is void."""
     run = runner.finished(await runner.run(lab, scenario, command, check=False), lab.lab)
     if run.document["validity"]["verdict"] == "VOID":
-        broken = [one["fix"] for one in run.document["validity"]["criteria"] if one["kind"] == "void" and not one["holds"]]
+        broken = [
+            one["fix"] for one in run.document["validity"]["criteria"] if one["kind"] == "void" and not one["holds"]
+        ]
         raise Refused(f"The run {run.run_id} is void: {'; '.join(broken) or 'see its report'}. Repeat the command.")
     return run
 
 
 # ---- warm JVMs -------------------------------------------------------------------------------------------
+
 
 async def _warm(lab: Session, screen: Screen, after_s: float) -> None:
     """Run the anchor until the JVMs' share of the CPU stops falling. Raises Refused if it does not."""
@@ -111,8 +119,10 @@ async def _warm(lab: Session, screen: Screen, after_s: float) -> None:
             if drift > -3 * DRIFT:  # it no longer falls fast: what remains is in the gate's noise
                 screen.warn(f"the CPU of the JVMs still changed by {drift:+.1%} after {WARM_WITHIN_S:.0f} s")
                 return
-            raise Refused(f"The CPU of the JVMs still changed by {drift:+.1%} after {WARM_WITHIN_S:.0f} s; at most {DRIFT:.0%} is "
-                          "allowed. To fix: stop other programs on this machine and repeat `tweetlab calibrate`.")
+            raise Refused(
+                f"The CPU of the JVMs still changed by {drift:+.1%} after {WARM_WITHIN_S:.0f} s; at most {DRIFT:.0%} is "
+                "allowed. To fix: stop other programs on this machine and repeat `tweetlab calibrate`."
+            )
         screen.say(f"not yet warm: their CPU changed by {drift:+.1%}")
 
 
@@ -125,12 +135,16 @@ def jvm_drift(run: record.Run) -> float:
     inside = (found.stage == len(stages) - 1) & found.closed
     jvms = np.sum([found.cores[name][inside] for name in JVMS], axis=0)
     others = np.sum([cores[inside] for name, cores in found.cores.items() if name not in JVMS], axis=0)
-    parts = [float(part.sum()) for part in np.array_split(jvms, PARTS)], [float(part.sum()) for part in np.array_split(others, PARTS)]
+    parts = (
+        [float(part.sum()) for part in np.array_split(jvms, PARTS)],
+        [float(part.sum()) for part in np.array_split(others, PARTS)],
+    )
     ratios = [a / b if b else 0.0 for a, b in zip(*parts, strict=True)]
     return ratios[-1] / ratios[-2] - 1.0 if ratios[-2] else 1.0
 
 
 # ---- resuming --------------------------------------------------------------------------------------------
+
 
 def _state() -> Path:
     return home.ROOT / ".tweetlab" / "calibrate.json"

@@ -35,13 +35,19 @@ def _measured() -> dict[str, Any]:
 
     lab = native.Lab(home.ROOT, home.lab_range())
     known, versions = host.describe(), {kind: version for kind, version in lab.versions().items() if version}
-    return {"cpu_model": known["cpu_model"], "cores": known["cores"], "versions": versions,
-            "loopback_us": round(loopback_us(), 2), "fsync_ms": round(fsync_ms(lab.paths.data_dir.parent), 3)}
+    return {
+        "cpu_model": known["cpu_model"],
+        "cores": known["cores"],
+        "versions": versions,
+        "loopback_us": round(loopback_us(), 2),
+        "fsync_ms": round(fsync_ms(lab.paths.data_dir.parent), 3),
+    }
 
 
 def loopback_us() -> float:
     """Return the median round trip of one byte over a TCP connection on loopback, µs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def echo() -> None:
             peer, _ = server.accept()
             with peer:

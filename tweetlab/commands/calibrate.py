@@ -12,10 +12,13 @@ from tweetlab.commands.results import Json
 from tweetlab.terminal import Screen
 
 
-def calibrate(show: Annotated[bool, typer.Option(
-                  "--show", help="Instead, show the calibration that a prediction on this machine would use.")] = False,
-              keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
-              as_json: Json = False) -> int:
+def calibrate(
+    show: Annotated[
+        bool, typer.Option("--show", help="Instead, show the calibration that a prediction on this machine would use.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
+    as_json: Json = False,
+) -> int:
     """Measure this machine for the digital twin: about 13 minutes, once per machine and server versions.
 
     The result is kept in the user's cache folder. Nothing else should run meanwhile. Exit: 0 kept, 3 refused or could
@@ -37,7 +40,9 @@ async def _calibrate(screen: Screen, keep: bool) -> int:
     path = experiment.kept(result)
     screen.show(f"calibrated: {path}")
     screen.show(_rungs(result.calibration.diagnostics))
-    screen.emit({"path": str(path), "rungs": [dataclasses.asdict(rung) for rung in result.rungs], **result.calibration.brief()})
+    screen.emit(
+        {"path": str(path), "rungs": [dataclasses.asdict(rung) for rung in result.rungs], **result.calibration.brief()}
+    )
     return 0
 
 
@@ -46,14 +51,26 @@ def _show(screen: Screen) -> int:
 
     chosen = store.choose("", fingerprint.here())
     made = chosen.calibration
-    lines = [f"{made.label}", f"  file      {chosen.path}", f"  age       {_age(chosen.age_s)}",
-             f"  made on   {store.described(made)}", *(f"  not here  {one}" for one in chosen.foreign)]
+    lines = [
+        f"{made.label}",
+        f"  file      {chosen.path}",
+        f"  age       {_age(chosen.age_s)}",
+        f"  made on   {store.described(made)}",
+        *(f"  not here  {one}" for one in chosen.foreign),
+    ]
     screen.show("\n".join(lines))
     screen.show(_rungs(made.diagnostics))
     screen.show(_processes(made.diagnostics, {name: dataclasses.asdict(one) for name, one in made.exponents.items()}))
-    screen.emit({"path": str(chosen.path), "age_s": round(chosen.age_s), "foreign": list(chosen.foreign),
-                 "fingerprint": dict(made.fingerprint), "exponents": {n: dataclasses.asdict(e) for n, e in made.exponents.items()},
-                 **made.brief()})
+    screen.emit(
+        {
+            "path": str(chosen.path),
+            "age_s": round(chosen.age_s),
+            "foreign": list(chosen.foreign),
+            "fingerprint": dict(made.fingerprint),
+            "exponents": {n: dataclasses.asdict(e) for n, e in made.exponents.items()},
+            **made.brief(),
+        }
+    )
     return 0
 
 
@@ -68,7 +85,10 @@ def _rungs(diagnostics: Any) -> Any:
 
     table = Table("rate", "machine", "CPU", "p50", "p95", title="its own run, replayed: error (noise)")
     for rung in diagnostics.get("rungs", ()):
-        cells = [f"{rung['error'][name]:+.1%} ({rung['noise'][name]:.1%})" if name in rung["error"] else "" for name in ("cpu", "p50", "p95")]
+        cells = [
+            f"{rung['error'][name]:+.1%} ({rung['noise'][name]:.1%})" if name in rung["error"] else ""
+            for name in ("cpu", "p50", "p95")
+        ]
         table.add_row(f"{rung['rate']:g}/s", f"{rung['utilization']:.0%}", *cells)
     return table
 

@@ -11,11 +11,17 @@ from tweetlab.commands.results import Json
 from tweetlab.terminal import Screen
 
 
-def validate(full: Annotated[bool, typer.Option(
-                 "--full/--quick", help="`--quick`: two loads, about 10 minutes. `--full`: everything, at most 100 minutes.")] = False,
-             calibration: Annotated[str, typer.Option(help="Calibration file; default: the one of this machine.")] = "",
-             keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
-             as_json: Json = False) -> int:
+def validate(
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full/--quick", help="`--quick`: two loads, about 10 minutes. `--full`: everything, at most 100 minutes."
+        ),
+    ] = False,
+    calibration: Annotated[str, typer.Option(help="Calibration file; default: the one of this machine.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
+    as_json: Json = False,
+) -> int:
     """Predict loads that the twin has not seen, run them on the real system, and judge the predictions.
 
     The loads are drawn from a hash of the model. Each prediction is written to the ledger before its runs; an interrupted
@@ -34,10 +40,29 @@ def validate(full: Annotated[bool, typer.Option(
 def _table(summary: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    table = Table("utilization", "statistic", "verdict", "bar", "median |error|", "median error", "worst", "worst cell", "loads",
-                  title=f"validation of model {summary['identity']}")
+    table = Table(
+        "utilization",
+        "statistic",
+        "verdict",
+        "bar",
+        "median |error|",
+        "median error",
+        "worst",
+        "worst cell",
+        "loads",
+        title=f"validation of model {summary['identity']}",
+    )
     for row in summary["rows"]:
         if row["median"] is not None:
-            table.add_row(row["band"], row["statistic"], row["verdict"], f"{row['bar']:.0%}", f"{row['median']:.1%}", f"{row['bias']:+.0%}",
-                          f"{row['worst']:.0%}", row["worst_cell"], str(row["loads"]))
+            table.add_row(
+                row["band"],
+                row["statistic"],
+                row["verdict"],
+                f"{row['bar']:.0%}",
+                f"{row['median']:.1%}",
+                f"{row['bias']:+.0%}",
+                f"{row['worst']:.0%}",
+                row["worst_cell"],
+                str(row["loads"]),
+            )
     return table

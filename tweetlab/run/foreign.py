@@ -1,4 +1,6 @@
-"""Which other programs used CPU during a run: those that belong neither to the lab nor to the run itself.
+"""Which other programs used CPU during a run: those that belong neither to the lab, nor to the run, nor to the kernel.
+
+Threads of the kernel write back what the stores wrote, so their CPU is listed with that of the lab's processes.
 
 A run beside other work is slower for a reason that its own samples do not show. The watch reads the CPU time of
 every process on the machine now and then and keeps the ones that are not ours. Work of a process that starts and
@@ -16,6 +18,20 @@ from system.platform.process import procs
 NAMED = 3
 EVERY_S = 5.0  # between two readings, each of some milliseconds
 LONGEST = 60  # characters of a command line
+
+
+KERNEL = "kernel"
+KTHREADD = 2  # parent of every thread of the kernel
+
+
+def kernel_threads() -> list[int]:
+    """Return the pids of the kernel's threads; empty in a container, which does not see them."""
+    return procs.process_tree().get(KTHREADD, []) if procs.stat(KTHREADD) else []
+
+
+def cpu_ns(pids: Iterable[int]) -> float:
+    """Return the CPU time of these processes in ns, in steps of a clock tick each."""
+    return sum(found[1] for pid in pids if (found := _cpu(pid)) is not None) * 1e9
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Watch:
         children = procs.process_tree()
         ours = {pid for root in self._ours for pid in (root, *procs.descendants(root, children))}
         now: dict[tuple[int, int], float] = {}
-        for pid in {pid for group in children.values() for pid in group} - ours:
+        for pid in {pid for parent, group in children.items() if parent != KTHREADD for pid in group} - ours:
             found = _cpu(pid)
             if found is None:
                 continue

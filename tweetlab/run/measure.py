@@ -151,8 +151,11 @@ def forget_last_load(lab: native.Lab) -> None:
 
 
 def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> sampler.Sources:
+    kernel = foreign.kernel_threads()
+
     async def cpu() -> dict[str, float]:
-        return {node: float(ns) for node, ns in (await lab.lab.cpu_ns()).items()}
+        used = {node: float(ns) for node, ns in (await lab.lab.cpu_ns()).items()}
+        return used | ({foreign.KERNEL: foreign.cpu_ns(kernel)} if kernel else {})
 
     async def memory() -> dict[str, float]:
         return {node: float(rss) for node, rss in (await lab.lab.rss_bytes()).items()}

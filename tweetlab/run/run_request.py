@@ -11,7 +11,6 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from reports import finish, record
 from scenarios import spec
@@ -119,8 +118,9 @@ def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, ca
         predicted = twin.run(scenario, calibrated, inputs.tape, inputs.world.graph, past=inputs.world.past,
                              scored_run=run.run_id,
                              progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
+    foreign = store.NOT_HERE in predicted.label
     return finish.add_twin(run, predicted.facts, predicted.label, in_sample=predicted.in_sample,
-                           calibration=predicted.calibration)
+                           calibration=predicted.calibration, foreign=foreign)
 
 
 def unmodelled(inputs: measure.Inputs, scenario: spec.Scenario) -> list[str]:

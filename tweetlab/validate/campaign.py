@@ -51,8 +51,10 @@ def calibration_here(file: str = "") -> Calibration:
     """Return the calibration to validate. Raises WrongInput if it is not one of this machine."""
     chosen = store.choose(file, fingerprint.here())
     if chosen.foreign:
-        raise WrongInput(f"The calibration {chosen.path.name} holds for another machine: {'; '.join(chosen.foreign[:3])}. A validation "
-                         "would test the difference of the machines. To fix: `tweetlab calibrate` (13 min), then repeat.")
+        raise WrongInput(
+            f"The calibration {chosen.path.name} holds for another machine: {'; '.join(chosen.foreign[:3])}. A validation "
+            "would test the difference of the machines. To fix: `tweetlab calibrate` (13 min), then repeat."
+        )
     return chosen.calibration
 
 
@@ -75,18 +77,35 @@ async def validate(screen: Screen, *, quick: bool, keep: bool, folder: Path = FO
     return conclude(calibration, identity, book, folder, screen)
 
 
-def _predict(loads: list[Load], calibration: Calibration, identity: str, book: ledger.Ledger, quick: bool, screen: Screen) -> None:
+def _predict(
+    loads: list[Load], calibration: Calibration, identity: str, book: ledger.Ledger, quick: bool, screen: Screen
+) -> None:
     known = {entry["load"]["name"] for entry in book.entries(identity) if entry["type"] == "prediction"}
     if not known:
-        book.append({"type": "begin", "identity": identity, "commit": home.commit(), "quick": quick, "label": calibration.label,
-                     "fingerprint": dict(calibration.fingerprint)})
+        book.append(
+            {
+                "type": "begin",
+                "identity": identity,
+                "commit": home.commit(),
+                "quick": quick,
+                "label": calibration.label,
+                "fingerprint": dict(calibration.fingerprint),
+            }
+        )
     for number, load in enumerate(loads):
         if load.name in known:
             continue
         screen.say(f"predicting {load.name} ({number + 1} of {len(loads)})")
         predicted = predict.of_load(load.scenario, calibration).as_json()
-        book.append({"type": "prediction", "identity": identity, "load": draw.as_json(load), "predicted": predicted,
-                     "sha256": ledger.sha256(predicted)})
+        book.append(
+            {
+                "type": "prediction",
+                "identity": identity,
+                "load": draw.as_json(load),
+                "predicted": predicted,
+                "sha256": ledger.sha256(predicted),
+            }
+        )
 
 
 def state_of(book: ledger.Ledger, identity: str) -> State:
@@ -108,25 +127,55 @@ def _left(loads: list[Load], state: State) -> list[tuple[Load, int]]:
     for entry in state.void:
         if entry.get("final"):
             gone[entry["load"]] = gone.get(entry["load"], 0) + 1
-    return [(load, repeat) for repeat in range(max(load.repeats for load in loads)) for load in loads
-            if gone.get(load.name, 0) <= repeat < load.repeats]
+    return [
+        (load, repeat)
+        for repeat in range(max(load.repeats for load in loads))
+        for load in loads
+        if gone.get(load.name, 0) <= repeat < load.repeats
+    ]
 
 
-async def _examine(lab: session.Session, load: Load, repeat: int, calibration: Calibration, identity: str, book: ledger.Ledger,
-                   screen: Screen) -> None:
+async def _examine(
+    lab: session.Session,
+    load: Load,
+    repeat: int,
+    calibration: Calibration,
+    identity: str,
+    book: ledger.Ledger,
+    screen: Screen,
+) -> None:
     for attempt in range(TRIES):
         lab.wanted = load.scenario.policies
         inputs = measure.draw(load.scenario)
-        run = runner.finished(await runner.run(lab, load.scenario, "tweetlab validate", inputs=inputs, check=False), lab.lab)
+        run = runner.finished(
+            await runner.run(lab, load.scenario, "tweetlab validate", inputs=inputs, check=False), lab.lab
+        )
         why = _void(run, calibration)
         if not why:
             examined = predict.examine(run, calibration)
-            book.append({"type": "run", "identity": identity, "load": load.name, "repeat": repeat, "run": run.run_id,
-                         "examined": examined.as_json()})
+            book.append(
+                {
+                    "type": "run",
+                    "identity": identity,
+                    "load": load.name,
+                    "repeat": repeat,
+                    "run": run.run_id,
+                    "examined": examined.as_json(),
+                }
+            )
             return
         screen.warn(f"{load.name} does not count: {why}")
-        book.append({"type": "run", "identity": identity, "load": load.name, "repeat": repeat, "run": run.run_id, "void": why,
-                     "final": attempt + 1 == TRIES})
+        book.append(
+            {
+                "type": "run",
+                "identity": identity,
+                "load": load.name,
+                "repeat": repeat,
+                "run": run.run_id,
+                "void": why,
+                "final": attempt + 1 == TRIES,
+            }
+        )
 
 
 def _void(run: record.Run, calibration: Calibration) -> str:
@@ -143,7 +192,9 @@ def _void(run: record.Run, calibration: Calibration) -> str:
     return ""
 
 
-def conclude(calibration: Calibration, identity: str, book: ledger.Ledger, folder: Path, screen: Screen) -> dict[str, Any]:
+def conclude(
+    calibration: Calibration, identity: str, book: ledger.Ledger, folder: Path, screen: Screen
+) -> dict[str, Any]:
     """Judge what the ledger has, write the page and return the summary."""
     state = state_of(book, identity)
     if not state.runs:
@@ -154,17 +205,35 @@ def conclude(calibration: Calibration, identity: str, book: ledger.Ledger, folde
         mutations = _mutations(calibration, state, rows)
     begin = next(entry for entry in book.entries(identity) if entry["type"] == "begin")
     summary = {
-        "identity": identity, "commit": begin["commit"], "at": begin["at"], "machine": store.described(calibration),
-        "calibration": {"label": calibration.label}, "runs": sum(len(runs) for runs in state.runs.values()),
+        "identity": identity,
+        "commit": begin["commit"],
+        "at": begin["at"],
+        "machine": store.described(calibration),
+        "calibration": {"label": calibration.label},
+        "runs": sum(len(runs) for runs in state.runs.values()),
         "void": [{"load": entry["load"], "why": entry["void"]} for entry in state.void],
-        "rows": judge.as_json(rows), "cells": judge.as_json(cells), "capacity": judge.capacity_rows(state.predictions, state.runs),
+        "rows": judge.as_json(rows),
+        "cells": judge.as_json(cells),
+        "capacity": judge.capacity_rows(state.predictions, state.runs),
         "cache_loss": judge.cache_loss(state.predictions, state.runs),
-        "rivals": rivals.rival_errors(cells, state.predictions, calibration), "mutations": mutations,
+        "rivals": rivals.rival_errors(cells, state.predictions, calibration),
+        "mutations": mutations,
         "loads": [_load(entry, state.runs.get(name, ())) for name, entry in state.predictions.items()],
-        "known": list(KNOWN), "earlier": _earlier(book, identity),
+        "known": list(KNOWN),
+        "earlier": _earlier(book, identity),
     }
-    book.append({"type": "verdict", "identity": identity, "commit": home.commit(), "rows": summary["rows"], "rivals": summary["rivals"],
-                 "mutations": mutations, "capacity": summary["capacity"], "cache_loss": summary["cache_loss"]})
+    book.append(
+        {
+            "type": "verdict",
+            "identity": identity,
+            "commit": home.commit(),
+            "rows": summary["rows"],
+            "rivals": summary["rivals"],
+            "mutations": mutations,
+            "capacity": summary["capacity"],
+            "cache_loss": summary["cache_loss"],
+        }
+    )
     name = "quick" if begin["quick"] else "full"
     (folder / f"{name}.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (folder / f"{name}.html").write_text(page.render(summary), encoding="utf-8")
@@ -176,19 +245,28 @@ def _load(entry: Mapping[str, Any], runs: Any) -> dict[str, Any]:
     import statistics
 
     used = [run["utilization"] for run in runs]
-    return {**{key: entry["load"][key] for key in ("name", "kind", "mix", "rate")}, "predicted": entry["predicted"]["utilization"],
-            "measured": statistics.median(used) if used else None, "sha256": entry["sha256"]}
+    return {
+        **{key: entry["load"][key] for key in ("name", "kind", "mix", "rate")},
+        "predicted": entry["predicted"]["utilization"],
+        "measured": statistics.median(used) if used else None,
+        "sha256": entry["sha256"],
+    }
 
 
 def _mutations(calibration: Calibration, state: State, rows: list[judge.Row]) -> dict[str, list[str]]:
     """Return mutation -> the bars that it turns red and the model does not."""
     green = {(row.statistic, row.band) for row in rows if row.verdict != "misses" and row.median is not None}
-    judged = {name: entry for name, entry in state.predictions.items()
-              if entry["load"]["kind"] in ("examination", "headline") and state.runs.get(name)}
+    judged = {
+        name: entry
+        for name, entry in state.predictions.items()
+        if entry["load"]["kind"] in ("examination", "headline") and state.runs.get(name)
+    }
     found: dict[str, list[str]] = {}
     for name, mutate in rivals.MUTATIONS.items():
-        wrong = {load: {**entry, "predicted": predict.of_load(scenario_of(entry), mutate(calibration), seeds=1).as_json()}
-                 for load, entry in judged.items()}
+        wrong = {
+            load: {**entry, "predicted": predict.of_load(scenario_of(entry), mutate(calibration), seeds=1).as_json()}
+            for load, entry in judged.items()
+        }
         red = [row for row in judge.rows(judge.judged(wrong, state.runs)) if row.verdict == "misses"]
         found[name] = [f"{row.statistic} {judge.BANDS[row.band]}" for row in red if (row.statistic, row.band) in green]
     return found
@@ -206,6 +284,13 @@ def _earlier(book: ledger.Ledger, identity: str) -> list[dict[str, Any]]:
     for entry in book.entries():
         if entry["type"] == "verdict" and entry["identity"] != identity:
             judged = [row for row in entry["rows"] if row["median"] is not None]
-            found.append({"at": entry["at"], "identity": entry["identity"], "commit": entry["commit"],
-                          "held": sum(row["verdict"] == "holds" for row in judged), "of": len(judged)})
+            found.append(
+                {
+                    "at": entry["at"],
+                    "identity": entry["identity"],
+                    "commit": entry["commit"],
+                    "held": sum(row["verdict"] == "holds" for row in judged),
+                    "of": len(judged),
+                }
+            )
     return found

@@ -4,16 +4,16 @@ Three processes get tasks at Poisson times from a real-time process, over a sock
 for each: 0.2, 1 and 5 ms. Beside them 1 or 4 processes compute without a pause. Each process has a session, so
 a scheduling group, of its own. The same arrivals and demands are then played through `sim.host`.
 
-    python -m bench.cpu_discipline [--json]      # three minutes on an idle machine
+    python -m bench.selfchecks.cpu_discipline      # three minutes on an idle machine
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
-import random
 import socket
 import struct
 import sys
@@ -33,6 +33,7 @@ TASKS: tuple[tuple[float, float], ...] = ((0.0002, 500.0), (0.001, 100.0), (0.00
 """(CPU seconds of a task, tasks per second) of each process: a tenth of a core each."""
 HOGS = (1, 4)
 SECONDS = 60.0
+PULL_AFTER_S = 0.004  # the kernel's tick
 QUANTILES = (0.5, 0.95, 0.99)
 FRAME = struct.Struct("<q")
 
@@ -90,7 +91,7 @@ def measured(hogs: int, seed: int = 1) -> list[Tasks]:
     for demand_s, rate_per_s in TASKS:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         back, done = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pids.append(_fork(lambda d=demand_s, t=theirs, b=done: _worker(d, t, b)))
+        pids.append(_fork(functools.partial(_worker, demand_s, theirs, done)))
         workers.append((ours, back))
         due.append(arrivals(rate_per_s, seed))
     pids += [_fork(_hog) for _ in range(hogs)]
@@ -142,17 +143,27 @@ def simulated(hogs: int, host: Callable[[simpy.Environment, float], Host], cores
     for index, ((demand_s, _), times) in enumerate(zip(TASKS, due, strict=True)):
         node = Node(env, cpu, f"tasks-{index}", 1, ended)
         for when in times.tolist():
-            call_after(env, when, lambda event, n=node, d=demand_s: n.submit(event.value, d), (index, when))
+            call_after(env, when, functools.partial(_submit, node, demand_s), (index, when))
     env.run(until=SECONDS + 1.0)
     return [Tasks(demand_s, times, np.asarray(took[i])) for i, ((demand_s, _), times) in enumerate(zip(TASKS, due, strict=True))]
 
 
+def _submit(node: Node, demand_s: float, event: Any) -> None:
+    node.submit(event.value, demand_s)
+
+
+def _run_queue(slice_ms: float, env: simpy.Environment, cores: float) -> Host:
+    return RunQueue(env, int(cores), slice_ms / 1e3)
+
+
+def _core_queues(slice_ms: float, env: simpy.Environment, cores: float) -> Host:
+    return CoreQueues(env, int(cores), slice_ms / 1e3, PULL_AFTER_S)
+
+
 MODELS: dict[str, Callable[[simpy.Environment, float], Host]] = {
     "processor sharing": lambda env, cores: ProcessorSharing(env, cores),
-    **{f"one run queue, slices of {ms:g} ms": (lambda env, cores, ms=ms: RunQueue(env, int(cores), ms / 1e3))
-       for ms in (0.7, 1.4, 2.0, 2.8, 4.0)},
-    **{f"a queue per core, slices of {ms:g} ms": (lambda env, cores, ms=ms: CoreQueues(env, int(cores), ms / 1e3, 0.004))
-       for ms in (0.7, 1.4, 2.8)},
+    **{f"one run queue, slices of {ms:g} ms": functools.partial(_run_queue, ms) for ms in (0.7, 1.4, 2.0, 2.8, 4.0)},
+    **{f"a queue per core, slices of {ms:g} ms": functools.partial(_core_queues, ms) for ms in (0.7, 1.4, 2.8)},
 }
 
 
@@ -163,10 +174,7 @@ def quantiles_ms(tasks: Tasks) -> list[float]:
 
 def main() -> None:
     """Print the table: measured quantiles and, for each model, predicted / measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    wanted = parser.parse_args()
-    random.seed(1)
+    argparse.ArgumentParser(description=__doc__).parse_args()
     cores = os.cpu_count() or 1
     result: dict[str, Any] = {"cores": cores, "measured_ms": {}, "models": {}}
     errors: dict[str, list[float]] = {name: [] for name in MODELS}
