@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.helpers import requirements  # noqa: E402
+from tests.helpers import containers, requirements  # noqa: E402
 
 SLOWEST = 5
 
@@ -137,6 +137,8 @@ def _call(module: str, *words: str, env: dict[str, str], within_s: float) -> int
 
 def _run(tier: Tier, env: dict[str, str]) -> Result:
     print(f"\n== {tier.name} ==", flush=True)
+    if tier.marks == "docker" and (reason := containers.absent()):  # once, instead of for each test
+        return Result(tier, skips={"every test on containers": reason})
     workers = ["-n", str(tier.workers), "--dist", "loadfile" if tier.by_file else "worksteal"] if tier.workers else []
     start_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -77,14 +77,14 @@ def test_no_server_has_a_capability_or_is_root(lab):
 def test_a_server_can_read_only_its_own_configuration(lab):
     """The key that signs tokens is readable by the services, and by no store."""
     def reads(name: str, path: str) -> bool:
-        return containers.docker(lab.found, "exec", f"tweetlab-{RANGE}-{name}-1", "cat", path, check=False).returncode == 0
+        return containers.docker(lab.found, "exec", f"tweetlab-{RANGE}-{name}", "cat", path, check=False).returncode == 0
 
     assert reads("redis-1", "/lab/redis-1/redis.conf") and reads("gateway-1", "/lab/gateway-1/start")
     assert not reads("redis-1", "/lab/gateway-1/start") and not reads("cassandra-1", "/lab/secrets/TWEETLAB_JWT_SECRET")
 
 
-def test_every_container_stays_below_half_of_its_memory_limit(lab):
-    """The limits leave room for a run: page cache can be reclaimed, so it does not count."""
+def test_no_container_is_near_its_memory_limit_after_a_start(lab):
+    """At most 80 %: the limits leave room for a run."""
     names = containers.docker(lab.found, "ps", "--filter", f"label={lab.label}", "--format", "{{.Names}}").stdout.split()
     rows = containers.docker(lab.found, "stats", "--no-stream", "--format", "{{json .}}", *names).stdout.splitlines()
     used = {row["Name"]: float(row["MemPerc"].rstrip("%")) for row in map(json.loads, rows)}
@@ -93,7 +93,7 @@ def test_every_container_stays_below_half_of_its_memory_limit(lab):
 
 
 def test_a_store_keeps_its_data_over_a_restart(lab):
-    """`down` without --volumes and `up` again: the tweet is still there, and no token is refused."""
+    """PostgreSQL and the services come back with their data, and the whole API works again."""
     steps = asyncio.run(smoke.journey(lab.url))
     assert all(step.ok for step in steps)
     lab.compose("restart", "gateway-1", "postgres-1", "users-1")

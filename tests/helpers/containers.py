@@ -34,6 +34,17 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def absent() -> str:
+    """Return why no test can use Docker here; "" if an engine answers, or if Docker is required."""
+    if os.environ.get(REQUIRE) == "require":
+        return ""
+    try:
+        engine.find()
+    except CouldNotRun as problem:
+        return problem.detail
+    return ""
+
+
 def engine_or_skip() -> engine.Found:
     """Return the engine, or skip with the cause."""
     try:

@@ -149,5 +149,5 @@ def test_a_missing_image_names_what_to_pull_or_to_build():
 
 def test_the_build_takes_the_configuration_of_this_machine_and_stores_none():
     """pip's configuration and the certificates are secrets of the build."""
-    assert set(stand_ins.build_environment()) == {"TWEETLAB_SERVERS", "TWEETLAB_PIP_CONF"}
+    assert set(stand_ins.build_environment()) == {"TWEETLAB_SERVERS", "TWEETLAB_PIP_CONF", "TWEETLAB_RANGE"}
     assert "--profile" in stand_ins.compose_command("build") and stand_ins.compose_command("build")[-1] == "build"

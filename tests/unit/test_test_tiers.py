@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiers
+from tests.helpers import containers
 
 TESTS = Path(tiers.__file__).parent
 JUNIT = """<testsuites><testsuite>
@@ -18,9 +19,13 @@ JUNIT = """<testsuites><testsuite>
 
 
 def test_every_test_directory_belongs_to_exactly_one_tier():
-    """A directory without a tier would never run; one in two tiers would run twice."""
+    """A directory without a tier would never run; one in two tiers would run twice.
+
+    The tier of containers runs the contract tests again, on other servers.
+    """
     folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
     in_make_test = [path.removeprefix("tests/") for tier in tiers.TIERS for path in tier.paths()]
+    in_make_test.remove("contract")
     in_make_drills = [path.removeprefix("tests/") for tier in tiers.CAMPAIGNS for path in tier.paths()]
 
     assert len(in_make_test) == len(set(in_make_test))
@@ -50,6 +55,29 @@ def test_the_summary_names_each_skip_each_failure_and_the_slowest_five():
     assert len([line for line in slowest if line.startswith("  ")]) == 5
     assert "  tests/unit/test_parrot.py::test_it_swims: no water here" in lines
     assert "  tests/unit/test_parrot.py::test_it_flies[far]: it rests" in lines
+
+
+def test_without_an_engine_the_tests_on_containers_are_one_skip_with_its_reason(monkeypatch):
+    """Not one line for each test; where Docker is required, every test runs and fails."""
+    docker = next(tier for tier in tiers.TIERS if tier.marks == "docker")
+    monkeypatch.setattr("tests.helpers.containers.absent", lambda: "No Docker engine: parrots ate the socket.")
+
+    result = tiers._run(docker, {})
+
+    assert result.skips == {"every test on containers": "No Docker engine: parrots ate the socket."}
+    assert result.passed == 0 and not result.failures
+
+
+def test_a_required_engine_is_never_a_reason_to_skip(monkeypatch):
+    """A green CI cannot hide that everything was skipped."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/parrot.sock")
+    monkeypatch.delenv(containers.REQUIRE, raising=False)
+    assert "/nowhere/parrot.sock does not exist" in containers.absent()
+    monkeypatch.setenv(containers.REQUIRE, "require")
+
+    assert containers.absent() == ""
+    with pytest.raises(pytest.fail.Exception, match="TWEETLAB_DOCKER=require, but: No Docker engine"):
+        containers.engine_or_skip()
 
 
 def test_a_run_without_a_report_counts_nothing():

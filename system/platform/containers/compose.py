@@ -159,7 +159,7 @@ def _renders(*words: str) -> dict[str, Any]:
         "command": ["system.platform.containers.render", *words],
         "environment": {"TWEETLAB_RANGE": RANGE, "TWEETLAB_IMAGES": "${TWEETLAB_IMAGES:-official}",
                         "TWEETLAB_ORIGINS": f"http://127.0.0.1:{PORT} http://localhost:{PORT}",
-                        "TWEETLAB_POLICIES": "${TWEETLAB_POLICIES:-}"},
+                        **{name: f"${{{name}:-}}" for name in ("TWEETLAB_POLICIES", "TWEETLAB_TRACE_RATIO")}},
         "volumes": ["config:/lab"],
     }
 
@@ -209,7 +209,8 @@ def _in_range(text: str) -> str:
 
 def _service(name: str, body: Mapping[str, Any], comment: str = "") -> str:
     head = f"  # {comment}\n" if comment else ""
-    return f"{head}  {name}:\n    <<: *node\n" + textwrap.indent(_yaml(body), "    ")
+    container = f"    container_name: tweetlab-{RANGE}-{name}\n"
+    return f"{head}  {name}:\n    <<: *node\n{container}" + textwrap.indent(_yaml(body), "    ")
 
 
 def _yaml(value: Any) -> str:

@@ -15,15 +15,16 @@ from system.platform.containers.images import Image
 PROBE_S = 60.0
 MIN_JAVA = 17
 
-# Prints one line per fact. Only shell built-ins: nothing else is known to be in the image.
+# Prints one line per fact. Only shell built-ins: nothing else is known to be in the image. In subshells, because a
+# redirection that fails ends the shell of a special built-in.
 PROBE = """
 for word in $NEEDED; do command -v "$word" >/dev/null 2>&1 || echo "lacks $word"; done
 for word in $ABSENT; do command -v "$word" >/dev/null 2>&1 && echo "has $word"; done
 if [ -n "$VOLUME" ]; then
   [ -d "$VOLUME" ] || echo "no-volume $VOLUME"
-  { : > "$VOLUME/probe"; } 2>/dev/null || echo "not-writable $VOLUME"
+  (: > "$VOLUME/probe") 2>/dev/null || echo "not-writable $VOLUME"
 fi
-{ : > /tmp/probe; } 2>/dev/null || echo "not-writable /tmp"
+(: > /tmp/probe) 2>/dev/null || echo "not-writable /tmp"
 [ -z "$JAVA" ] || "$JAVA/bin/java" -version 2>&1 | while read -r line; do echo "java $line"; done
 exit 0
 """

@@ -82,7 +82,8 @@ def find() -> Found:
     Raises CouldNotRun that names the cause (no engine, no permission, too old) and the fix.
     """
     given = os.environ.get("DOCKER_HOST", "").strip()
-    hosts = [given] if given else [f"{UNIX}{DEFAULT_SOCKET}", private_host()]
+    private = [private_host()] if (data() / "docker.sock").exists() else []
+    hosts = [given] if given else [f"{UNIX}{DEFAULT_SOCKET}", *private]
     reasons = []
     for host in hosts:
         try:

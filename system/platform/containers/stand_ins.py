@@ -24,6 +24,7 @@ from system.platform.install import fetch, packages
 BASE = "tweetlab/base:debian"
 INCLUDED = ("ca-certificates", "python3", "python3-venv")
 FILES = ("docker-compose.yml", "docker-compose.standin.yml")
+PROJECT = "1"
 PROFILES = ("small", "observability")
 SERVERS = (packages.CASSANDRA, packages.KAFKA, packages.ELASTICSEARCH, packages.MINIO, packages.JAEGER)
 
@@ -39,6 +40,8 @@ def build(say: engine.Say) -> None:
     began = time.monotonic()
     say("building the images (minutes the first time)")
     run(found, compose_command("build", "--quiet"))
+    # What these builds replaced: images without a name.
+    run(found, ["docker", "image", "prune", "--force", "--filter", f"label=com.docker.compose.project=tweetlab-{PROJECT}"])
     say(f"images are built after {time.monotonic() - began:.0f} s")
 
 
@@ -67,10 +70,13 @@ def run(found: engine.Found, command: list[str], within_s: float = 3_600) -> str
 
 
 def build_environment() -> dict[str, str]:
-    """Return what docker-compose.standin.yml reads: the cache of servers, pip's configuration, certificates."""
+    """Return what docker-compose.standin.yml reads: the cache of servers, pip's configuration, certificates.
+
+    The range is fixed: Compose writes the name of the project into each image, which would differ by range.
+    """
     candidates = (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf"))
     pip_conf = next((str(path) for path in candidates if path.is_file()), "/dev/null")
-    return {"TWEETLAB_SERVERS": str(packages.cache() / "servers"), "TWEETLAB_PIP_CONF": pip_conf}
+    return {"TWEETLAB_RANGE": PROJECT, "TWEETLAB_SERVERS": str(packages.cache() / "servers"), "TWEETLAB_PIP_CONF": pip_conf}
 
 
 def _make_base(found: engine.Found, say: engine.Say) -> None:
