@@ -51,6 +51,15 @@ EXPONENTS: dict[str, tuple[float, float]] = {
 OTHER = (0.05, 0.1)
 
 
+AUDIENCE: dict[str, tuple[float, float]] = {
+    f"{stores.REDIS}.push": (40.0, 3.2), f"{services.FANOUT}.chunk": (40.0, 0.05),
+}
+"""Unit -> (µs per call, µs per follower), almost given: in one population the mean audience is the same in every window,
+so a run cannot tell the two apart, nor either from what else a post causes. 3.2 µs per delivery is what the bench's
+fan-out row measures (Lua, 300,000 deliveries/s)."""
+AUDIENCE_SPREAD = 0.1  # of the factor on these, relative
+
+
 @dataclass(frozen=True)
 class Replayed:
     """What a fit of one run starts from. `stages`: (start, end) of each, s; `utilization`: of each, 0 to 1."""
@@ -208,7 +217,9 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         background[node] = prior.background_cores.get(node, 0.0)
         if idle.any():
             background[node] = _idle_cores(columns, measured, idle, exponent, spread)
-        fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread))
+        spreads = demand.PRIOR_SPREAD if together else np.asarray(
+            [AUDIENCE_SPREAD if part == "both" else demand.PRIOR_SPREAD for _, part in names])
+        fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
     slow = np.ones(len(spans)) if together else _slowness(fits)
     exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
     for node, one in fits.items():
@@ -272,6 +283,13 @@ def _exponent(fitted: demand.Fitted, ladder: Exponent | None, factor: float) -> 
                     round(fitted.exponent_low, 3), round(fitted.exponent_high, 3))
 
 
+def _audience_cost(unit: str, column: int, fitted: demand.Fitted) -> UnitCost:
+    base_us, item_us = AUDIENCE[unit]
+    factor, low, high = (float(one[column]) for one in (fitted.factors, fitted.low, fitted.high))
+    return UnitCost(round(base_us * factor, 3), round(item_us * factor, 4), round(base_us * low, 3), round(base_us * high, 3),
+                    False, f"the bench's fan-out row, times {factor:.3f}")
+
+
 def _scaled(units: list[str], fitted: demand.Fitted, prior: Calibration) -> dict[str, UnitCost]:
     """Return the units of a process, all times its factor."""
     factor, low, high = (float(one[0]) for one in (fitted.factors, fitted.low, fitted.high))
@@ -299,6 +317,12 @@ def _design(units: list[str], work: Work, prior: Calibration,
     for unit in units:
         counts, sizes = work[unit]
         cost = prior.units[unit]
+        if unit in AUDIENCE:
+            base_us, item_us = AUDIENCE[unit]
+            cores = demand.work_in(spans, counts) * base_us + demand.work_in(spans, sizes) * item_us
+            columns.append(cores * 1e-6)
+            names.append((unit, "both"))
+            continue
         for part, by_second, price_us in (("base", counts, cost.base_us), ("item", sizes, cost.per_item_us)):
             if price_us > 0.0:
                 columns.append(demand.work_in(spans, by_second) * price_us * 1e-6)
@@ -312,6 +336,10 @@ def _costs(
     costs = {}
     place = {name: index for index, name in enumerate(names)}
     for unit in units:
+        both = place.get((unit, "both"))
+        if both is not None:
+            costs[unit] = _audience_cost(unit, both, fitted)
+            continue
         base, item = place.get((unit, "base")), place.get((unit, "item"))
         main = base if base is not None else item
         if main is None:

@@ -36,13 +36,13 @@ BELOW = 0.5   # times the lowest
 @dataclass(frozen=True)
 class Prior:
     """What is known before. `exponent`, `spread`: of the exponent and its standard deviation. `idle_cores`: measured
-    without load.
+    without load. `factor_spread`: of each factor, relative, shape (units,) or one for all.
     """
 
     idle_cores: float
     exponent: float
     exponent_spread: float
-    factor_spread: float = PRIOR_SPREAD
+    factor_spread: Floats | float = PRIOR_SPREAD
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def _solve(design: Floats, above: Floats, error: Floats, prior: Prior, exponent:
         bounds = _range(work)
         scaled = design * multiplier(work, *bounds, exponent)[:, None]
         common = _common_factor(scaled, above, error)
-        pull = prior.factor_spread * common
+        pull = np.broadcast_to(prior.factor_spread, (units,)) * common
         rows = np.vstack([scaled / error[:, None], np.eye(units) / pull])
-        target = np.concatenate([above / error, np.full(units, common / pull)])
+        target = np.concatenate([above / error, common / pull])
         factors, misfit = optimize.nnls(rows, target)
     return np.asarray(factors), bounds, float(misfit**2)
 
@@ -155,8 +155,9 @@ def _common_factor(design: Floats, above: Floats, error: Floats) -> float:
 def _identified(design: Floats, error: Floats, common: float, prior: Prior) -> NDArray[np.bool_]:
     units = design.shape[1]
     rows = design / error[:, None]
-    covariance = np.linalg.inv(rows.T @ rows + np.eye(units) * (prior.factor_spread * common) ** -2.0)
-    return np.asarray(np.sqrt(np.diag(covariance)) < IDENTIFIED * prior.factor_spread * common)
+    spread = np.broadcast_to(prior.factor_spread, (units,)) * common
+    covariance = np.linalg.inv(rows.T @ rows + np.diag(spread**-2.0))
+    return np.asarray(np.sqrt(np.diag(covariance)) < IDENTIFIED * spread)
 
 
 def _bounds(design: Floats, above: Floats, error: Floats, prior: Prior, exponent: float,

@@ -251,11 +251,12 @@ def prediction_rows(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _error_row(name: str, pair: Mapping[str, Any], formatted: Any) -> dict[str, Any]:
     error, interval = pair["error"], pair.get("interval")
+    bounds = f" ({formatted(interval[0])} to {formatted(interval[1])})" if interval else ""
     clipped = None if error is None else max(-0.5, min(0.5, error)) * 100
     return {
         "name": name,
         "measured": formatted(pair["measured"]),
-        "predicted": formatted(pair["predicted"]) + (f" ({formatted(interval[0])} to {formatted(interval[1])})" if interval else ""),
+        "predicted": formatted(pair["predicted"]) + bounds,
         "error": "–" if error is None else f"{error * 100:+.1f} %",
         "left": None if clipped is None else 50 + min(0.0, clipped),
         "width": None if clipped is None else abs(clipped),
