@@ -125,4 +125,4 @@ async def test_preparing_twice_changes_nothing(real_tweets):
     await real_tweets.ready()
 
     assert await real_tweets.get([tweet.id]) == {tweet.id: tweet}
-    assert len(cassandra_tweets.tables()) == 5
+    assert len(cassandra_tweets.tables()) == 6
