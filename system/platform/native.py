@@ -49,6 +49,7 @@ class Lab:
     """The lab of checkout `root` in address range `range`."""
 
     def __init__(self, root: Path, range: int = 1) -> None:
+        Plan(range)  # refuses a range without addresses
         self.paths = paths.Paths(Path(root), range)
 
     @property

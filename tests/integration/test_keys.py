@@ -25,11 +25,11 @@ from tweetlab.lab import keys, session
 
 pytestmark = [
     pytest.mark.real, pytest.mark.slow,
-    requires(packages.HAPROXY, packages.POSTGRES),
+    requires(packages.HAPROXY, packages.POSTGRES, packages.CASSANDRA),
 ]
 RANGE = 214
 SMALL = blueprint.load("small")
-KINDS = ("postgres", "redis", "limits", "haproxy", "gateway", "users")
+KINDS = ("postgres", "redis", "limits", "cassandra", "haproxy", "gateway", "users")
 QUICK = Blueprint("quick", tuple(node for kind in KINDS for node in SMALL.of_kind(kind)))
 LIMITS = policies.Policies(limits=policies.LimitKnobs(read=10**6, user=10**6, token=10**6, login=10**6))
 PASSWORD = "a password of ann"
