@@ -51,7 +51,7 @@ async def start(lab):
 
     async def prepare(_):
         parsed = settings.from_env({"TWEETLAB_RANGE": str(RANGE), "TWEETLAB_STORES": stores})
-        opened = await bootstrap.open_ports(parsed, ("users", "tokens"))
+        opened = await bootstrap.open_ports(parsed, ("users", "tokens", "tweets"))
         for adapter in opened.adapters:
             await adapter.prepare()
         await opened.close()
