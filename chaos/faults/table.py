@@ -71,8 +71,8 @@ class Pause:
     """Freezes every process of one node while the fault is held: SIGSTOP, in a container `docker pause`.
 
     Connections stay open, requests queue in the kernel, memory is kept, and no peer gets an error: what a
-    long stop of a garbage collector, a stalled disk or a suspended virtual machine looks like. Healing is not
-    told: it may find the instance hung, and replace it before the fault ends.
+    long stop of a garbage collector, a stalled disk or a suspended virtual machine looks like. Healing does not
+    know of it: it may find the instance hung, and replace it before the fault ends.
 
     - Effect: the kernel reports all processes of the node as frozen, and its health probe gets no answer.
     - Undo: the node continues. If it was replaced or removed in the meantime, there is nothing to undo.
