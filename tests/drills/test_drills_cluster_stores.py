@@ -45,7 +45,7 @@ async def answer(url):
 
 async def shards(lab):
     """Return the shards of the index of tweets: (primary or replica, state, node)."""
-    url = f"{config(lab).stores.elasticsearch_urls[-1]}/_cat/shards/tweetlab-tweets?format=json"
+    url = f"{config(lab).stores.elasticsearch_urls[-1]}/_cat/shards/tweetlab-tweets-v*?format=json"
     return sorted((row["prirep"], row["state"], row["node"]) for row in await answer(url))
 
 
