@@ -111,15 +111,26 @@ class Calibration:
         errors = [rung["error"]["cpu"] for rung in self.diagnostics.get("rungs", ()) if "cpu" in rung["error"]]
         return max(LEAST_SPREAD, statistics.pstdev(errors)) if len(errors) > 1 else LEAST_SPREAD
 
-    def scaled(self, factor: float) -> Calibration:
-        """Return the calibration with all CPU of work times `factor`."""
+    def costing(self, factors: Mapping[str, float]) -> Calibration:
+        """Return the calibration with the costs of the processes in `factors` (node -> factor) changed."""
         units = {name: replace(cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor)
-                 for name, cost in self.units.items()}
+                 for name, cost in self.units.items() for factor in (factors.get(name.partition(".")[0], 1.0),)}
+        return replace(self, units=units)
+
+    def scaled(self, factors: Mapping[str, float]) -> Calibration:
+        """Return the calibration of a machine on which the work of these processes takes `factors` (node -> factor) times
+        the CPU at every load.
+        """
         exponents = {
             name: replace(one, reference=one.reference * factor, lowest=one.lowest * factor, highest=one.highest * factor)
-            for name, one in self.exponents.items()
+            for name, one in self.exponents.items() for factor in (factors.get(name, 1.0),)
         }
-        return replace(self, units=units, exponents=exponents)
+        return replace(self.costing(factors), exponents=exponents)
+
+    @property
+    def nodes(self) -> set[str]:
+        """The processes with a cost."""
+        return {name.partition(".")[0] for name in self.units}
 
     def brief(self) -> dict[str, Any]:
         """Return what a record stores: label, provenance, diagnostics and unidentified units."""

@@ -144,18 +144,9 @@ def _cores(
     """Return node -> (measured, predicted) mean cores in a stage."""
     found = {}
     for node, cores in run.accounts.cores.items():
-        used = [_used(one, node, span) for one in played]
+        used = [one.nodes[node].mean_cores(*span) if node in one.nodes else 0.0 for one in played]
         found[node] = (float(cores[windows].mean()), float(np.mean(used)) + calibration.background_cores.get(node, 0.0))
     return found
-
-
-def _used(played: Played, node: str, span: tuple[float, float]) -> float:
-    known = played.nodes.get(node)
-    seconds = np.zeros(int(span[1]) + 1)
-    if known is not None:
-        cpu = np.asarray(known.cpu_s[: len(seconds)])
-        seconds[: len(cpu)] = cpu
-    return float(seconds[int(span[0]) : int(span[1])].mean())
 
 
 def _total(cores: Mapping[str, tuple[float, float]], which: int) -> float:

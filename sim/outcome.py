@@ -19,7 +19,6 @@ from sim.replication import CREATES, Played
 from system.kernel import events
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would mean "did not happen"
-HOST = "host"  # background CPU outside of listed processes: the kernel's own work
 
 
 def _ns(seconds: float) -> int:
@@ -77,8 +76,7 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
     for name in sorted(set(background) - set(played.nodes)):
         used = np.full(len(seconds), background[name])
         total += used
-        if name != HOST:
-            frames.append(_frame(seconds, "cpu_cores", name, used))
+        frames.append(_frame(seconds, "cpu_cores", name, used))
     return pd.concat([*frames, _frame(seconds, "host_busy_cores", "", total), *_instances(played, load_s)], ignore_index=True)
 
 

@@ -199,6 +199,11 @@ class Node:
         if task.job is not None:
             self.resume(task.job)
 
+    def mean_cores(self, start_s: float, end_s: float) -> float:
+        """Return the mean CPU of whole seconds from `start_s` to `end_s` of the run, cores."""
+        first, last = int(start_s), int(end_s)
+        return sum(self.cpu_s[first:last]) / max(last - first, 1)
+
     def crash(self) -> list[Any]:
         """Kill the process; return the jobs that were inside. Until `restart` new jobs find it down."""
         self.down = True

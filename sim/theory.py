@@ -128,14 +128,3 @@ def mser5_cut(values: Floats) -> int:
     spread = tail_squares - tail_sum**2 / left
     score = (spread / left**2)[: groups // 2 + 1]
     return min(int(np.argmin(score)) * 5, len(values) // 2)
-
-
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return (mean, half width) over independent replications; the half width of fewer than 2 is infinite."""
-    sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < 2:
-        return float(sample.mean()), math.inf
-    from scipy import stats  # imported late: half a second that only this function needs
-
-    factor = float(stats.t.ppf(0.5 + level / 2.0, len(sample) - 1))
-    return float(sample.mean()), factor * float(sample.std(ddof=1)) / math.sqrt(len(sample))

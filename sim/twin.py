@@ -13,23 +13,22 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from reports import facts
 from reports.stats import histogram
 from scenarios import spec, vocabulary, workload
 from scenarios.world import population, seeded_tweets
-from sim import faults, outcome, theory
+from sim import demand, faults, outcome, theory
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
 from sim.state import Seeded
 
 REPLICATIONS = 5
 LAW_TOLERANCE = 0.01
-BEYOND = 1.3        # times the highest rung: up to here a calibration's costs are used (sim.demand)
 BEYOND_S = 2.0      # above it for less is no reason for a remark
 NOT_KEPT_UP = 0.98  # share of the operations that end within the load
 NEAR_CAPACITY = 0.15
@@ -78,7 +77,8 @@ def run(
     played: list[Played] = []
     count = max(1, replications)
     for index, factor in enumerate(factors(calibration, count)):
-        played.append(Replication(scenario, calibration.scaled(factor), seeded, scenario.seed + index).play(tape))
+        costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
+        played.append(Replication(scenario, costs, seeded, scenario.seed + index).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
     summaries = [percentiles(one, scenario) for one in played]
@@ -117,7 +117,7 @@ def factors(calibration: Calibration, count: int) -> list[float]:
 
     So the replications differ by the luck of the draw and by what the calibration does not know.
     """
-    return [math.exp(calibration.spread * float(stats.norm.ppf((index + 0.5) / count))) for index in range(count)]
+    return [math.exp(calibration.spread * NormalDist().inv_cdf((index + 0.5) / count)) for index in range(count)]
 
 
 def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration) -> list[str]:
@@ -126,7 +126,7 @@ def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration) -
     for name, node in sorted(played.nodes.items()):
         law = node.amortization
         if law is not None and law.beyond_s >= BEYOND_S:
-            times = law.most / law.highest * BEYOND
+            times = law.most / law.highest * demand.BEYOND
             found.append(f"{name} is loaded up to {times:.1f} times as much as at the calibration's highest rung, for "
                          f"{law.beyond_s:.0f} s; its costs there are extrapolated.")
     load_s = scenario.workload.load_s

@@ -42,6 +42,7 @@ LOW, HIGH = (0.28, 0.57), (0.62, 0.76)
 EDGE = 0.6  # utilization between the two bands of bars
 STEADY_S, WARM_UP_S = 60.0, 10.0
 QUICK_S = 45.0
+TRIAL_FROM_S = 3.0
 TRIAL_S = 15.0  # of simulated load, to find the rate for a utilization
 CAPACITY_STEPS = (0.55, 0.65, 0.72, 0.79, 0.86, 0.93)  # of the predicted saturation
 FIXED_SEED = 20261130
@@ -256,8 +257,7 @@ def utilization(scenario: spec.Scenario, calibration: Calibration) -> float:
     world = seeded_world.draw(trial.population, trial.seed)
     tape = workload.draw_over(trial, world)
     played = Replication(trial, calibration, Seeded.of(trial, world.graph, world.past), trial.seed).play(tape)
-    from_s, to_s = 3, int(TRIAL_S)
-    used = sum(sum(node.cpu_s[from_s:to_s]) for node in played.nodes.values()) / (to_s - from_s)
+    used = sum(node.mean_cores(TRIAL_FROM_S, TRIAL_S) for node in played.nodes.values())
     return (used + sum(calibration.background_cores.values())) / calibration.cores
 
 

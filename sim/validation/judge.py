@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from reports import accounts
 from sim.validation import cells
 from sim.validation.draw import EDGE
 
@@ -27,7 +28,6 @@ BARS: dict[str, tuple[float, float]] = {
 WORST_FACTOR = 2.0
 PROCESS_CORES = 0.05  # a process is judged above this
 LEAST_LOADS, LEAST_MIXES = 3, 2
-MOST_DROPPED = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def judged(
     """Return the cells of all loads. `predictions`: load name -> its ledger entry. `runs`: load name -> examined runs."""
     found: list[Judged] = []
     for name, entry in predictions.items():
-        repeats = [run for run in runs.get(name, ()) if run["dropped"] <= MOST_DROPPED]
+        repeats = [run for run in runs.get(name, ()) if run["dropped"] <= accounts.MOST_DROPPED]
         if not repeats or entry["load"]["kind"] not in ("examination", "headline"):
             continue
         used = float(np.median([run["utilization"] for run in repeats]))

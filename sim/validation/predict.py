@@ -71,7 +71,8 @@ def _play(
 
 def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: Calibration) -> Predicted:
     span = steady(scenario)
-    tables = [cells.responses(delays.table_of(one), span) for one in played]
+    operations = [delays.table_of(one) for one in played]
+    tables = [cells.responses(one, span) for one in operations]
     routes = {
         route: {
             name: float(np.median([statistic(one[route][1]) for one in tables]))
@@ -83,7 +84,7 @@ def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: C
         node: float(np.mean([used(one, node, span) for one in played])) + calibration.background_cores.get(node, 0.0)
         for node in {*played[0].nodes, *calibration.background_cores}
     }
-    shares = [rebuilds(delays.table_of(one), scenario) for one in played]
+    shares = [rebuilds(one, scenario) for one in operations]
     return Predicted(
         routes,
         cores,
@@ -98,14 +99,9 @@ def steady(scenario: spec.Scenario) -> tuple[float, float]:
 
 
 def used(played: Played, node: str, span: tuple[float, float]) -> float:
-    """Return the mean cores of a process in `span`, s, without its background."""
+    """Return the mean cores of a process in `span`, s, without its background; 0 if the model does not have it."""
     known = played.nodes.get(node)
-    if known is None:
-        return 0.0
-    seconds = np.zeros(int(span[1]) + 1)
-    cpu = np.asarray(known.cpu_s[: len(seconds)])
-    seconds[: len(cpu)] = cpu
-    return float(seconds[int(span[0]) : int(span[1])].mean())
+    return 0.0 if known is None else known.mean_cores(*span)
 
 
 def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
@@ -216,20 +212,5 @@ def _with_right_demands(
             above = measured - right.background_cores.get(node, 0.0)
             if expected > 0.002 and above > 0.0:
                 factors[node] = above / expected
-        units: dict[str, Any] = {}
-        for name, cost in right.units.items():
-            factor = factors.get(name.partition(".")[0], 1.0)
-            units[name] = dataclasses.replace(
-                cost, base_us=cost.base_us * factor, per_item_us=cost.per_item_us * factor
-            )
-        exponents = {
-            node: dataclasses.replace(
-                one,
-                reference=one.reference * factors.get(node, 1.0),
-                lowest=one.lowest * factors.get(node, 1.0),
-                highest=one.highest * factors.get(node, 1.0),
-            )
-            for node, one in right.exponents.items()
-        }
-        right = dataclasses.replace(right, units=units, exponents=exponents)
+        right = right.scaled(factors)
     return right

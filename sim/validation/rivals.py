@@ -107,35 +107,19 @@ RIVALS: dict[str, Callable[[Rungs, str, float], float]] = {
 
 
 def _without_mesh(calibration: Calibration) -> Calibration:
-    units = {
-        name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0)
-        if name.startswith(("haproxy-1.", "gateway-1."))
-        else cost
-        for name, cost in calibration.units.items()
-    }
     none = DelayShape((0.0,), "mutation")
-    return dataclasses.replace(calibration, units=units, delays={**calibration.delays, "net": none, "mesh": none})
+    free = calibration.costing({"haproxy-1": 0.0, "gateway-1": 0.0})
+    return dataclasses.replace(free, delays={**calibration.delays, "net": none, "mesh": none})
 
 
 def _half_demand(calibration: Calibration) -> Calibration:
     """Halve the process that used most CPU in the calibration."""
     cpu = calibration.diagnostics.get("cpu", {})
-    heaviest = max(cpu, key=lambda node: cpu[node]["mean_cores"]) if cpu else "gateway-1"
-    units = {
-        name: dataclasses.replace(cost, base_us=cost.base_us / 2, per_item_us=cost.per_item_us / 2)
-        if name.startswith(f"{heaviest}.")
-        else cost
-        for name, cost in calibration.units.items()
-    }
-    return dataclasses.replace(calibration, units=units)
+    return calibration.costing({max(cpu, key=lambda node: cpu[node]["mean_cores"]) if cpu else "gateway-1": 0.5})
 
 
 def _no_generator(calibration: Calibration) -> Calibration:
-    units = {
-        name: dataclasses.replace(cost, base_us=0.0, per_item_us=0.0) if name.startswith("load-generator.") else cost
-        for name, cost in calibration.units.items()
-    }
-    return dataclasses.replace(calibration, units=units)
+    return calibration.costing({"load-generator": 0.0})
 
 
 MUTATIONS: dict[str, Callable[[Calibration], Calibration]] = {

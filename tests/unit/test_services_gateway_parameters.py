@@ -26,7 +26,7 @@ HOME = Parameters(document.OPERATIONS["home"])
 ])
 def test_a_described_parameter_is_accepted(query):
     """However it is encoded."""
-    HOME.check(query)
+    assert HOME.check(query) is None
 
 
 @pytest.mark.parametrize(("query", "name", "says"), [

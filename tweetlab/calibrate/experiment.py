@@ -20,7 +20,7 @@ import numpy as np
 
 from reports import accounts, record
 from scenarios import loader, spec
-from sim import calibrate, calibration, gate
+from sim import calibrate, gate
 from sim.calibration import Calibration
 from system.kernel.errors import CouldNotRun
 from tweetlab import home
@@ -177,8 +177,3 @@ def _finished_before(here: dict[str, Any], screen: Screen) -> record.Run | None:
 def kept(result: Result) -> Path:
     """Keep a full calibration for this machine; return its path."""
     return store.keep(result.calibration, store.full_path(dict(result.calibration.fingerprint)))
-
-
-def shipped() -> Calibration:
-    """Return the calibration that ships with the project."""
-    return calibration.default()

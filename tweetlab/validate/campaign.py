@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import record
+from reports import accounts, record
 from reports.page import validation as page
 from sim.calibration import Calibration
 from sim.validation import draw, judge, ledger, predict, rivals
@@ -150,7 +150,7 @@ async def _examine(
         run = runner.finished(
             await runner.run(lab, load.scenario, "tweetlab validate", inputs=inputs, check=False), lab.lab
         )
-        why = _void(run, calibration)
+        why = _void(run)
         if not why:
             examined = predict.examine(run, calibration)
             book.append(
@@ -178,17 +178,15 @@ async def _examine(
         )
 
 
-def _void(run: record.Run, calibration: Calibration) -> str:
+def _void(run: record.Run) -> str:
     """Return why a run does not count; "" if it does. An overloaded one counts: the twin must predict that, too."""
-    from sim import calibrate
-
     if run.document["validity"]["verdict"] == "VOID":
         return "the run is void"
-    dropped = calibrate.replay(run, calibration.cores).accounts.dropped
-    if dropped > judge.MOST_DROPPED:
+    found = accounts.of_run(run.series, accounts.stages_of(run.document))
+    if not found.counts:
         programs = run.document["platform"].get("foreign_programs") or ()
         named = ", ".join(f"{one['command']} ({one['core_s']:g} core s)" for one in programs)
-        return f"other programs used CPU in {dropped:.0%} of its windows" + (f": {named}" if named else "")
+        return f"other programs used CPU in {found.dropped:.0%} of its windows" + (f": {named}" if named else "")
     return ""
 
 
