@@ -79,39 +79,35 @@ def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
     `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
     record has too few operations or no CPU series, or if too many of its windows do not close.
     """
-    known = prior or default()
-    replayed = replay(run, known.cores)
-    _require_closed(replayed)
-    work = counted(replayed, known)
-    units, background, exponents, cpu = demands(replayed, work, known)
-    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
-    shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
-                                        slowness_of(cpu))
-    return dataclasses.replace(
-        with_cpu,
-        label=FULL,
-        delays=shapes,
-        off_path=off_path,
-        in_sample_of=run.run_id,
-        provenance=provenance(run, len(replayed.tape)),
-        diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
-    )
+    return _fitted(run, prior or default(), FULL)
 
 
 def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
-    """Return `prior` with one factor and one exponent per process fitted to a short run; None: the shipped default.
+    """Return `prior` with one factor and one exponent per process, and the delays of hops, fitted to a short run.
 
-    The ratios between units of work and the delays stay those of the prior. Raises WrongInput as `full`.
+    `prior`: None for the shipped default. The ratios between units of work stay those of the prior, and so do delays of
+    hops that the run has seldom seen. Raises WrongInput as `full`.
     """
-    known = prior or default()
+    return _fitted(run, prior or default(), QUICK)
+
+
+def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
     replayed = replay(run, known.cores)
     _require_closed(replayed)
     work = counted(replayed, known)
-    units, background, exponents, cpu = demands(replayed, work, known, together=True)
+    units, background, exponents, cpu = demands(replayed, work, known, together=label == QUICK)
+    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
+    shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
+                                        slowness_of(cpu), shift=label == QUICK)
+    source = provenance(run, len(replayed.tape))
     return dataclasses.replace(
-        known, label=QUICK, units=units, background_cores=background, exponents=exponents, in_sample_of=run.run_id,
-        provenance={**provenance(run, len(replayed.tape)), "ratios_of": dict(known.provenance)},
-        diagnostics={**cpu, "dropped_windows": round(replayed.accounts.dropped, 3)},
+        with_cpu,
+        label=label,
+        delays=shapes,
+        off_path=off_path,
+        in_sample_of=run.run_id,
+        provenance={**source, "ratios_of": dict(known.provenance)} if label == QUICK else source,
+        diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
 
 
@@ -220,7 +216,7 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         spreads = demand.PRIOR_SPREAD if together else np.asarray(
             [AUDIENCE_SPREAD if part == "both" else demand.PRIOR_SPREAD for _, part in names])
         fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
-    slow = np.ones(len(spans)) if together else _slowness(fits)
+    slow = _slowness(fits)
     exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
     for node, one in fits.items():
         fitted = one.fit(slow)
