@@ -22,7 +22,7 @@ class Store:
             raise StoreUnavailable("no answer")
 
     async def tweet_counts(self, users):
-        return {user: 3 for user in users}
+        return dict.fromkeys(users, 3)
 
     async def close(self):
         self.closed = True
