@@ -43,9 +43,8 @@ class Host:
     `ports`: None opens those that `needs` names, and in the background those that `later` names.
     """
 
-    def __init__(
-        self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None, later: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None,
+                 later: Sequence[str] = ()) -> None:
         self._needs, self._later, self._build, self._config, self._ports = needs, later, build, config, ports
         self._opened: bootstrap.Opened | None = None
         self._service = Service()
