@@ -96,7 +96,8 @@ def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
     _require_closed(replayed)
     work = counted(replayed, known)
     units, background, exponents, cpu = demands(replayed, work, known, together=label == QUICK)
-    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
+    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents,
+                                   core_speed=core_speed_of(run) or known.core_speed)
     shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
                                         slowness_of(cpu), shift=label == QUICK)
     source = provenance(run, len(replayed.tape))
@@ -109,6 +110,12 @@ def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
         provenance={**source, "ratios_of": dict(known.provenance)} if label == QUICK else source,
         diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
+
+
+def core_speed_of(run: record.Run) -> speed.CoreSpeed | None:
+    """Return how the speed of the cores changed during a run; None if it was not probed."""
+    found = run.document["platform"].get("core_speed")
+    return speed.CoreSpeed(**found) if found else None
 
 
 def slowness_of(diagnostics: Mapping[str, Any]) -> Callable[[float], float]:
@@ -216,7 +223,8 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         spreads = demand.PRIOR_SPREAD if together else np.asarray(
             [AUDIENCE_SPREAD if part == "both" else demand.PRIOR_SPREAD for _, part in names])
         fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
-    slow = _slowness(fits)
+    probed = accounts.probe_us
+    slow = _slowness(fits, None if probed is None else probed[closed])
     exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
     for node, one in fits.items():
         fitted = one.fit(slow)
@@ -249,14 +257,14 @@ class _NodeFit:
         return demand.fit(self.design, idle + np.maximum(self.measured - idle, 0.0) / slow, self.prior, resamples=resamples)
 
 
-def _slowness(fits: Mapping[str, _NodeFit]) -> NDArray[np.float64]:
-    """Return the slowness of each window: what the residuals of all steady processes have in common."""
+def _slowness(fits: Mapping[str, _NodeFit], probed: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the slowness of each window: what the speed probe and the residuals of all steady processes have in common."""
     steady = {node: one for node, one in fits.items() if node in services.EVENT_LOOPS or node == services.HAPROXY}
     slow = np.ones(len(next(iter(steady.values())).measured))
     for _ in range(SPEED_ROUNDS):
         expected = {node: one.fit(slow, resamples=0).cores(one.design, 0.0) for node, one in steady.items()}
         measured = {node: np.maximum(one.measured - one.prior.idle_cores, 0.0) for node, one in steady.items()}
-        slow = speed.slowness(measured, expected)
+        slow = speed.slowness(measured, expected, probed)
     return slow
 
 
