@@ -93,7 +93,7 @@ print(course.compare(bound, 2e3 / ladder["demand_ms"].iloc[-1], "the law"))
 # `tweetlab run --find-capacity` (bisection to 3 %, three of three repeats), and names the bottleneck.
 
 # %%
-swept = api.sweep("how_many_reads", {"rate": "100..500:5"}, replications=3, operations=3000)
+swept = api.sweep("how_many_reads", {"rate": "100..500:5"}, replications=3, operations=3000, trial_s=20)
 swept
 
 # %%

@@ -60,7 +60,7 @@ writes, best
 # ## The simulation
 
 # %%
-swept = api.sweep("push_or_pull", replications=4)
+swept = api.sweep("push_or_pull", replications=3, overrides=["workload.stages.0.for=40 s"])
 table = swept.table("writes per tweet", "delivery p99")
 columns = ["push_limit", "writes_per_tweet", "home_p99_ms", "home_p99_low_ms", "home_p99_high_ms", "delivery_p99_s",
            "utilization_percent"]

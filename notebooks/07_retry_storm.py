@@ -104,7 +104,7 @@ figure
 # prevent the storm by itself.
 
 # %%
-swept = api.sweep("retry_storm", replications=2, figure="errors")
+swept = api.sweep("retry_storm", replications=1, figure="errors")
 swept.table("home p99")[["retry.attempts", "retry.budget", "errors_percent", "home_p99_ms", "utilization_percent"]].round(1)
 
 # %%

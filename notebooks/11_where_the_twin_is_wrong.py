@@ -39,7 +39,7 @@ middle, tail
 
 # %%
 measured = api.load("notebooks/data/flash_crowd")
-predicted = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=3)
+predicted = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=2)
 print(predicted.label)
 for remark in predicted.remarks:
     print("-", remark)
@@ -89,7 +89,7 @@ from pathlib import Path
 factors = (cores["measured"] / cores["predicted"]).clip(0.5, 2.0).to_dict()
 oracle = Path(tempfile.mkdtemp()) / "oracle.json"
 calibration.default().scaled(factors).save(oracle)
-structure = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=3, calibration=oracle)
+structure = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=2, calibration=oracle)
 table = pd.DataFrame({name: {f"p{q}_ms": np.quantile(in_burst(run), q / 100) for q in (50, 90, 95, 99)}
                       for name, run in (("measured", measured), ("predicted", predicted), ("with measured CPU", structure))})
 table.round(1)

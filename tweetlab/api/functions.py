@@ -15,7 +15,7 @@ from tweetlab import home
 from tweetlab.api.runs import Run
 from tweetlab.api.sweeps import Sweep
 from tweetlab.run import prediction
-from tweetlab.sweep import execute, folder, grid
+from tweetlab.sweep import execute, folder, grid, knee
 
 
 def simulate(scenario: str | Path | spec.Scenario, *, replications: int = twin.REPLICATIONS, calibration: str | Path = "",
@@ -44,7 +44,6 @@ def run(scenario: str | Path | spec.Scenario, *, on: str = "both", calibration: 
     (`tweetlab doctor`).
     """
     from tweetlab.run import run_request
-    from tweetlab.sweep.knee import in_thread
     from tweetlab.terminal import Screen
 
     if on not in ("system", "both"):
@@ -52,7 +51,7 @@ def run(scenario: str | Path | spec.Scenario, *, on: str = "both", calibration: 
     wanted = scenario_of(scenario, **settings)
     command = f"tweetlab.api.run({wanted.name!r})"
     request = run_request.RunRequest(wanted, on, command, keep=keep, calibration_file=str(calibration))
-    runs = in_thread(lambda: run_request.execute(request, Screen(json_only=True)))
+    runs = knee.in_thread(lambda: run_request.execute(request, Screen(json_only=True)))
     return Run(runs[0])
 
 
@@ -76,8 +75,8 @@ def load(path: str | Path = "latest") -> Run | Sweep:
 
 def sweep(scenario: str | Path, over: Mapping[str, Any] | Sequence[str] = (), *, figure: str = "", within: float = execute.WITHIN,
           replications: int = 0, most: int = execute.MOST, operations: int = 0, sample: int = 0, search: bool = True,
-          calibration: str | Path = "", workers: int | None = None, fresh: bool = False, yes: bool = False,
-          overrides: Sequence[str] = (), report: execute.Report | None = None) -> Sweep:
+          trial_s: float = knee.TRIAL_S, calibration: str | Path = "", workers: int | None = None, fresh: bool = False,
+          yes: bool = False, overrides: Sequence[str] = (), report: execute.Report | None = None) -> Sweep:
     """Predict a scenario at every point of a grid, on all cores, and find the knee and the bottleneck.
 
     `over`: setting -> values, a list or text: `{"rate": "100..800:8", "push_limit": [50, 300]}`; or texts as on the command
@@ -85,15 +84,16 @@ def sweep(scenario: str | Path, over: Mapping[str, Any] | Sequence[str] = (), *,
     (`tweetlab.sweep.asked`); "" for that of the first objective. `within`: replications go on until half the 95 % interval is
     at most this share of the figure, or `most` are done. `replications`: that number for every point instead. `operations`:
     per point with a `rate`; 0 for the scenario's own duration. `sample`: points of a Latin hypercube instead of the grid.
-    `search`: find the knee where the grid has rates. `workers`: processes, None for all cores, 0 for none. `fresh`: do not
-    resume an unfinished sweep. `yes`: allow more than 10,000 points.
+    `search`: find the knee where the grid has rates, in trials of `trial_s` measured seconds. `workers`: processes, None for
+    all cores, 0 for none. `fresh`: do not resume an unfinished sweep. `yes`: allow more than 10,000 points.
 
     The sweep is on disk, below runs/sweeps/. A point that fails is in `Sweep.missing`.
     """
     axes = grid.axes(over or loader.load(scenario, overrides).sweep)
     definition = execute.define(scenario, axes, overrides=overrides, sample=sample, figure=figure, within=within,
                                 replications=replications, most=most, operations=operations, calibration=str(calibration),
-                                search=search, yes=yes, command=f"tweetlab.api.sweep in {Path(sys.argv[0]).name or 'Python'}")
+                                search=search, trial_s=trial_s, yes=yes,
+                                command=f"tweetlab.api.sweep in {Path(sys.argv[0]).name or 'Python'}")
     done = execute.run(definition, workers=workers, report=report or (lambda _: None), fresh=fresh)
     return written(done.path)
 
@@ -127,5 +127,6 @@ def scenario_of(scenario: str | Path | spec.Scenario, **settings: Any) -> spec.S
             raise WrongInput(f"The knob {next(iter(settings))!r} needs a scenario by name or file; a loaded one has its values.")
         loaded = scenario
     else:
-        loaded = loader.load(scenario, overrides)
+        near = home.ROOT / scenario  # a notebook runs in its own folder
+        loaded = loader.load(near if near.is_file() and not Path(scenario).exists() else scenario, overrides)
     return loaded if rate is None else grid.steady(loaded, grid.rate_of(rate), loaded.workload.load_s)

@@ -46,8 +46,9 @@ class Definition:
     """A sweep, checked.
 
     `figure`: what its intervals are about. `within`: bound of the half interval, a share. `replications`: fixed number of
-    each point; 0 for as many as the bound needs, LEAST to `most`. `search`: find the knee where the grid has rates.
-    `unit`: operations and highest rate of the shared unit tape; None if points cannot share one.
+    each point; 0 for as many as the bound needs, LEAST to `most`. `search`: find the knee where the grid has rates, in
+    trials of `trial_s` measured seconds. `unit`: operations and highest rate of the shared unit tape; None if points cannot
+    share one.
     """
 
     scenario: spec.Scenario
@@ -59,6 +60,7 @@ class Definition:
     replications: int = 0
     most: int = MOST
     search: bool = True
+    trial_s: float = knee.TRIAL_S
     unit: tuple[float, float] | None = None
     command: str = ""
     on: str = "twin"
@@ -69,7 +71,7 @@ class Definition:
         return folder.identity({
             "scenario": self.scenario.resolved(), "points": [[dict(one.values), one.scenario.resolved()] for one in self.points],
             "figure": self.figure, "within": self.within, "replications": self.replications, "most": self.most,
-            "search": self.search, "on": self.on, "model": model.identity(self.chosen.calibration),
+            "search": self.search, "trial_s": self.trial_s, "on": self.on, "model": model.identity(self.chosen.calibration),
         })
 
 
@@ -89,10 +91,13 @@ Report = Callable[[Progress], None]
 
 def define(scenario: str | Path, over: Sequence[grid.Axis], *, overrides: Sequence[str] = (), sample: int = 0,
            figure: str = "", within: float = WITHIN, replications: int = 0, most: int = MOST, operations: int = 0,
-           calibration: str = "", search: bool = True, yes: bool = False, command: str = "", on: str = "twin") -> Definition:
+           calibration: str = "", search: bool = True, yes: bool = False, command: str = "", on: str = "twin",
+           trial_s: float = knee.TRIAL_S) -> Definition:
     """Check everything and return the definition. Raises WrongInput or CouldNotRun, before anything runs."""
     if not 0.0 < within < 1.0:
         raise WrongInput(f"The bound of the interval is {within:g}; it must be above 0 and below 1, such as 0.05.")
+    if not trial_s > 0:
+        raise WrongInput(f"A trial of the search for the knee lasts {trial_s:g} s; it must be above 0, such as 60.")
     if not 0 <= replications <= 1000 or not LEAST <= most <= 1000:
         raise WrongInput(f"Replications are {replications} (at most {most}); they must be from 1 to 1,000, or at least {LEAST} "
                          "with a bound.")
@@ -104,7 +109,7 @@ def define(scenario: str | Path, over: Sequence[grid.Axis], *, overrides: Sequen
         replicate.on_machine(chosen.calibration, point.machine)
         prediction.refuse_unmodelled(_routes(point.scenario), point.scenario)
     return Definition(loaded, tuple(over), tuple(points), chosen, name, within, replications, most, search,
-                      _unit(points), command, on)
+                      trial_s, _unit(points), command, on)
 
 
 def _routes(scenario: spec.Scenario) -> set[str]:
@@ -325,7 +330,7 @@ class Running:
             word = "carried" if trial.carried else f"not carried: {trial.broken}"
             self._tell(f"knee{f' ({group})' if group else ''}: {trial.rate_per_s:.0f}/s {word}")
 
-        found, row = knee.find(point.scenario, point.machine, pool, start, on_trial=show)
+        found, row = knee.find(point.scenario, point.machine, pool, start, trial_s=self.definition.trial_s, on_trial=show)
         limit = next((trial.broken for trial in reversed(found.trials) if trial.rate_per_s == found.refused_per_s), "")
         calibrated = replicate.on_machine(self.definition.chosen.calibration, point.machine)
         analysis = bottleneck.document(row, point.scenario, calibrated) if row else None

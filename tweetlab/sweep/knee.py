@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from scenarios import spec
@@ -21,18 +21,19 @@ from tweetlab.sweep.workers import Workers
 TRIAL_S = 60.0
 
 
-def find(scenario: spec.Scenario, machine: Any, workers: Workers, start_per_s: float, *, most_per_s: float = 100_000.0,
+def find(scenario: spec.Scenario, machine: Mapping[str, float], workers: Workers, start_per_s: float, *,
+         most_per_s: float = 100_000.0, trial_s: float = TRIAL_S,
          on_trial: Callable[[capacity.TrialResult], None] = lambda _: None) -> tuple[capacity.Capacity, rows.Row | None]:
     """Return the capacity of `scenario`, and the row of the last trial at it (None if no rate is carried).
 
-    `start_per_s`: where the search starts. `most_per_s`: highest rate to try.
+    `start_per_s`: where the search starts. `most_per_s`: highest rate to try. `trial_s`: measured seconds of a trial.
     """
     carried: dict[float, rows.Row] = {}
     repeats: dict[float, int] = {}
 
     async def trial(rate_per_s: float) -> capacity.TrialResult:
         repeat = repeats[rate_per_s] = repeats.get(rate_per_s, -1) + 1
-        at = grid.steady(scenario, rate_per_s, TRIAL_S + scenario.measure.warm_up_s)
+        at = grid.steady(scenario, rate_per_s, trial_s + scenario.measure.warm_up_s)
         row = await asyncio.wrap_future(workers.submit(Task(-1, repeat, at, machine, None, True)))
         result = capacity.TrialResult(rate_per_s, **row["trial"])
         if result.carried:
