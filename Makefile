@@ -1,4 +1,4 @@
-# make demo | test | check | drills | bench | setup | servers | testing | reference | docker-… | clean
+# make demo | test | check | drills | bench | notebooks | setup | servers | testing | reference | docker-… | clean
 # Every target may be repeated: it skips what is already done.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -9,7 +9,7 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers observers testing demo test test-docker check drills bench reference docker-engine docker-stop docker-images clean
+.PHONY: help setup servers observers testing demo test test-docker check drills bench notebooks notebooks-build notebooks-check reference docker-engine docker-stop docker-images clean
 
 help:
 	@echo "make demo       start a lab, run a scenario, write a report (setup included)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      lint, types, import order"
 	@echo "make drills     the long campaigns: lose members, zones and regions; compare pairs of runs with fresh labs (an hour)"
 	@echo "make bench      measure every row of the table, or ROW=name, or ROW=name,name"
+	@echo "make notebooks  open the course in JupyterLab; needs no server (make notebooks-build executes changed ones, make notebooks-check all)"
 	@echo "make setup      create the environment in .venv and bin/tweetlab"
 	@echo "make servers    download the servers into the user's cache folder"
 	@echo "make observers  download the observability stack for --observe: Prometheus, Alertmanager and others"
@@ -93,6 +94,16 @@ drills:
 bench:
 	@$(MAKE_QUIET) -j2 setup servers
 	@ROW="$(ROW)" $(RUN) -m bench
+
+# The course. Sources are notebooks/*.py; the executed copies beside them are what people read.
+notebooks: setup
+	@PYTHONPATH="$(CURDIR)" $(PY) -m jupyterlab --notebook-dir=notebooks
+
+notebooks-build: setup
+	@$(RUN) -m bench.notebooks build
+
+notebooks-check: setup
+	@$(RUN) -m bench.notebooks check
 
 reference: setup
 	@$(RUN) -m bench.reference

@@ -56,6 +56,24 @@ def _home_ratio() -> float:
     return asyncio.run(home_read.cpu_ratio())
 
 
+def _sweep_seconds() -> float:
+    from bench.notebooks import measured
+
+    return measured.sweep_100_points_s()
+
+
+def _notebook_seconds() -> float:
+    from bench.notebooks import measured
+
+    return measured.notebooks_s()
+
+
+def _first_answer() -> float:
+    from bench.notebooks import measured
+
+    return measured.api_first_answer_s()
+
+
 def _home_rps() -> float:
     from bench import load_rows
 
@@ -305,6 +323,12 @@ ROWS: tuple[Row, ...] = (
         None, 1.25, _docker_cpu),
     Row("docker_rss_vs_native", "resident memory of small in containers ÷ native, after the same reads", "ratio",
         None, 1.15, _docker_rss),
+    Row("sweep_100_points_s",
+        "a sweep of 100 rates of first_run's mix, 20,000 operations each, 10 replications, on all cores", "s", None, 120,
+        _sweep_seconds),
+    Row("notebooks_s", "every notebook executed, without a server", "s", None, 300, _notebook_seconds),
+    Row("api_first_answer_s", "a process that imports tweetlab.api and predicts first_run, caches warm", "s", None, 5,
+        _first_answer),
     Row("exact_bounds_wrong", "of 10,000 random share bounds, those that get a wrong verdict", "bounds", None, 0,
         _exact_bounds),
 )

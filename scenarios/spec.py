@@ -134,7 +134,8 @@ class Scenario:
     """One question, with everything needed to repeat the experiment. `source`: the YAML text as it was read.
 
     `cpu_quota`: maximum cores of each service instance while the load runs; None for no limit.
-    `expect_overload`: the load is meant to exceed the system's capacity, so an OVERLOADED run may pass.
+    `expect_overload`: the load is meant to exceed the system's capacity, so an OVERLOADED run may pass. `sweep`: the
+    settings that `tweetlab sweep` varies, as for its `--over`; a run ignores it.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Scenario:
     measure: Measure
     cpu_quota: float | None = None
     expect_overload: bool = False
+    sweep: tuple[str, ...] = ()
     source: str = ""
 
     @property

@@ -206,6 +206,8 @@ SCENARIO = (
         "CPU limit of each service instance, so that capacity grows with their number; default: none", None),
     Key("expect_overload", Flag(),
         "`true`: the load is meant to exceed the system's capacity, and an OVERLOADED run may pass", False),
+    Key("sweep", ListOf(Text()), "settings that `tweetlab sweep` varies unless `--over` says otherwise, such as "
+        "`rate=100/s..900/s:9`; a run ignores it", ()),
     Key("population", Block(lambda: POPULATION, _population), "users and data in the stores before the load",
         spec.Population()),
     Key("workload", Block(lambda: WORKLOAD, _workload), "the load: arrival rate, mix and popularity"),

@@ -115,10 +115,20 @@ def _arrivals(work: spec.Workload, random: np.random.Generator) -> tuple[Int64s,
         draws = int(expected[-1] + 10 * np.sqrt(expected[-1]) + 50)
         marks = np.cumsum(random.exponential(1, draws))
         marks = marks[marks < expected[-1]]
+    return due_times(marks, expected, lengths, rates), (np.searchsorted(expected, marks, side="right") - 1).astype(np.int64)
+
+
+def due_times(marks: NDArray[np.float64], expected: NDArray[np.float64], lengths: NDArray[np.float64],
+              rates: NDArray[np.float64]) -> Int64s:
+    """Map unit arrivals through the planned rate; return due times in ns from the start of the load.
+
+    `marks`: shape (n,), ascending, below `expected[-1]`. `expected`: shape (stages + 1,), operations planned before each
+    stage. `lengths`: shape (stages,), seconds. `rates`: shape (stages, 2), operations per second at start and end.
+    """
     stage = np.searchsorted(expected, marks, side="right") - 1
     starts = np.concatenate([[0.0], np.cumsum(lengths)])[stage]
     into = _invert(marks - expected[stage], rates[stage, 0], rates[stage, 1], lengths[stage])
-    return ((starts + into) * 1e9).astype(np.int64), stage.astype(np.int64)
+    return np.asarray((starts + into) * 1e9).astype(np.int64)
 
 
 def _invert(mark: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64],

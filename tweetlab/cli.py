@@ -23,6 +23,7 @@ from system.kernel.errors import LabError
 from system.kernel.telemetry import logs
 from tweetlab.commands import alerting, calibrate, console, graphs, keys, lab, observe, results, validate, wan
 from tweetlab.commands import run as run_commands
+from tweetlab.commands import sweep as sweep_command
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "seed": lab.seed,
     "setup": lab.setup,
     "status": lab.status,
+    "sweep": sweep_command.sweep,
     "traces": observe.traces,
     "up": lab.up,
     "validate": validate.validate,

@@ -16,7 +16,8 @@ from sim import calibration
 from system.kernel.errors import LabError
 from tweetlab.calibrate import experiment, fingerprint, store
 from tweetlab.lab import session
-from tweetlab.run import measure, run_request, runner
+from tweetlab.run import run_request, runner
+from tweetlab.run.inputs import draw
 from tweetlab.terminal import Screen
 
 SCENARIO = "first_run"
@@ -53,7 +54,7 @@ def _not_here(shipped: calibration.Calibration, reasons: Sequence[str], screen: 
 async def walk(screen: Screen, observe: bool = False) -> record.Run:
     """Return the scored run with the twin's prediction. Stops what it started, whatever happens."""
     scenario = loader.load(SCENARIO)
-    inputs = measure.draw(scenario)
+    inputs = draw(scenario)
     stop = asyncio.Event()
     async with session.opened(screen, scenario.platform, scenario.policies, observe=observe,
                               resets=True) as lab:

@@ -8,7 +8,7 @@ import pytest
 
 from scenarios import loader
 from system.kernel.errors import CouldNotRun
-from tweetlab.run import measure, sampler
+from tweetlab.run import inputs, measure, sampler
 
 SMALL = ["population.users=40", "population.follows={shape: even, mean: 4, max: 4}", "population.likes=0"]
 
@@ -86,7 +86,7 @@ def measure_console():
 
 async def measured(lab, stop):
     scenario = loader.load("first_run", SMALL)
-    return await measure.measure(lab.session, scenario, measure.draw(scenario), stop, probes=False)
+    return await measure.measure(lab.session, scenario, inputs.draw(scenario), stop, probes=False)
 
 
 async def test_an_interrupted_load_returns_what_was_measured(lab):
@@ -114,7 +114,7 @@ async def test_an_error_of_the_fault_schedule_closes_the_load_and_is_raised(lab)
 
 def test_the_world_is_drawn_once_and_shared_with_the_tape():
     """The tape's protected users are those of the world that is seeded."""
-    inputs = measure.draw(loader.load("protected_circle", [*SMALL, "population.protected=25 %"]))
+    drawn = inputs.draw(loader.load("protected_circle", [*SMALL, "population.protected=25 %"]))
 
-    assert inputs.tape.protected is inputs.world.circle.protected
-    assert len(inputs.world.circle.protected) == 10
+    assert drawn.tape.protected is drawn.world.circle.protected
+    assert len(drawn.world.circle.protected) == 10

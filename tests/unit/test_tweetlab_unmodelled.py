@@ -7,7 +7,7 @@ import pytest
 from scenarios import loader
 from sim import services
 from system.kernel.errors import CouldNotRun
-from tweetlab.run import measure, run_request
+from tweetlab.run import inputs, prediction, run_request
 from tweetlab.terminal import Screen
 
 SMALL = ["population.users=200", "population.follows={shape: even, mean: 5, max: 5}", "population.likes=0"]
@@ -31,7 +31,7 @@ def test_a_run_on_both_keeps_its_result_without_a_prediction(scenario, monkeypat
     run, warnings = types.SimpleNamespace(run_id="r"), []
     monkeypatch.setattr(Screen, "warn", lambda self, text: warnings.append(text))
 
-    assert run_request.predict(run, scenario, measure.draw(scenario), None, Screen()) is run
+    assert run_request.predict(run, scenario, inputs.draw(scenario), None, Screen()) is run
     assert warnings == ["no prediction: the twin does not model like"]
 
 
@@ -54,4 +54,4 @@ def test_the_death_of_a_service_instance_is_modeled_in_a_cluster_too():
     """The model has both instances of each service."""
     wanted = loader.load("zone_calm", ["faults=[{at: 20 s, kind: kill, target: timelines-2}]"])
 
-    assert run_request.unmodelled(measure.draw(wanted), wanted) == []
+    assert prediction.unmodelled(inputs.draw(wanted).tape.planned(), wanted) == []

@@ -18,7 +18,8 @@ EXIT_WARNINGS = 65
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON value on stdout.")]
 Observe = Annotated[bool, typer.Option(
     "--observe", help="Also start the observability stack (Prometheus, Alertmanager, Jaeger, log shipping).")]
-RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC under runs/.")]
+RunDir = Annotated[str, typer.Argument(
+    help="A run: its directory, `latest`, or SCENARIO/UTC under runs/. Or a sweep: its directory, `sweep`, `sweep:SCENARIO`.")]
 
 
 def find_run(name: str) -> Path:
@@ -84,6 +85,8 @@ def report(run: RunDir = "latest",
     """Render a run's report again and print its path, or print the run as Markdown or JUnit XML."""
     from tweetlab import results
 
+    if sweep := find_sweep(run):
+        return _report_sweep(sweep, open_, md, junit, Screen(as_json))
     directory = find_run(run)
     screen = Screen(as_json)
     if md or junit:
@@ -95,6 +98,33 @@ def report(run: RunDir = "latest",
     page = results.write(directory)
     screen.show(str(page))
     screen.emit({"report": str(page), "record": json.loads((directory / "record.json").read_text())})
+    if open_:
+        webbrowser.open(page.as_uri())
+    return 0
+
+
+def find_sweep(name: str) -> Path | None:
+    """Return the folder of a sweep: its path, `sweeps/SCENARIO/UTC`, `sweep` or `sweep:SCENARIO`; None if it is none."""
+    from tweetlab.sweep import folder
+
+    return folder.find(name)
+
+
+def _report_sweep(path: Path, open_: bool, md: bool, junit: bool, screen: Screen) -> int:
+    from tweetlab.api import functions, pages
+
+    if junit:
+        raise WrongInput(f"--junit is for a run; {path.name} is a sweep, which has no verdict. To fix: --md, or a run.")
+    found = functions.written(path)
+    if md:
+        text = pages.markdown(found)
+        if not screen.json_only:
+            print(text)
+        screen.emit({"markdown": text})
+        return 0
+    page = path / pages.PAGE
+    screen.show(str(page))
+    screen.emit({"report": str(page), "sweep": found.document})
     if open_:
         webbrowser.open(page.as_uri())
     return 0
@@ -114,12 +144,27 @@ def compare(a: Annotated[list[str], typer.Argument(help="The runs of side A. Wit
 
     if not with_:
         a, with_ = _halves(a)
+    sweeps = [find_sweep(name) for name in (*a, *with_)]
+    if any(sweeps):
+        return _compare_sweeps(sweeps, Screen(as_json))
     comparison: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_],
                                                  across_providers)
     screen = Screen(as_json)
     screen.show(comparison["markdown"] if md else comparison["text"])
     screen.emit({k: v for k, v in comparison.items() if k not in ("text", "markdown")})
     return int(comparison["exit_code"])
+
+
+def _compare_sweeps(sweeps: list[Path | None], screen: Screen) -> int:
+    from tweetlab.sweep import comparison
+
+    paths = [path for path in sweeps if path is not None]
+    if len(paths) != 2 or len(sweeps) != 2:
+        raise WrongInput(f"compare got {len(paths)} sweeps among {len(sweeps)} names; give exactly two sweeps, or runs only.")
+    found = comparison.compare(*paths)
+    screen.show(found["text"])
+    screen.emit({key: value for key, value in found.items() if key not in ("text", "markdown")})
+    return int(found["exit_code"])
 
 
 def _halves(runs: list[str]) -> tuple[list[str], list[str]]:

@@ -11,7 +11,8 @@ from scenarios import spec
 from tweetlab import home
 from tweetlab.lab.session import Session
 from tweetlab.load import capacity
-from tweetlab.run import measure, runner
+from tweetlab.run import runner
+from tweetlab.run.inputs import Inputs, draw
 from tweetlab.terminal import Screen
 
 TRIAL_S = 60.0
@@ -38,9 +39,9 @@ async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
     return await capacity.find(trial, scenario.workload.peak_per_s, on_trial=show)
 
 
-def _first_pages_only(scenario: spec.Scenario) -> measure.Inputs:
+def _first_pages_only(scenario: spec.Scenario) -> Inputs:
     """Draw the inputs without second pages, so that the planned rate is the rate of requests."""
-    inputs = measure.draw(scenario)
+    inputs = draw(scenario)
     tape = dataclasses.replace(inputs.tape, second_page=np.zeros(len(inputs.tape), bool))
     return dataclasses.replace(inputs, tape=tape)
 

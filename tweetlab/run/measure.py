@@ -22,8 +22,7 @@ import numpy as np
 
 from chaos import schedule
 from chaos.fault_records import FaultRecord
-from scenarios import spec, workload
-from scenarios.world import seeded_world
+from scenarios import spec
 from sim import speed
 from system.kernel import events
 from system.kernel.errors import LabError
@@ -34,19 +33,12 @@ from tweetlab.lab import traces
 from tweetlab.lab.session import Session
 from tweetlab.load import driver, journal
 from tweetlab.run import canaries, foreign, sampler, speed_probe
+from tweetlab.run.inputs import Inputs
 
 GROUPS = events.GROUPS
 DRAIN_S = 30.0  # longest wait for the queues to drain, which starts after the last fault
 RELAY_S = 9.0   # the relay gives a publisher 3 s and scans every 5 s (system/services/relay/policy.py)
 TAIL_S = 1.0    # Elasticsearch refreshes once a second; then what was indexed last is visible
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that is drawn from the seed before a run; the same for the system and the twin."""
-
-    world: seeded_world.World
-    tape: workload.Tape
 
 
 @dataclass(frozen=True)
@@ -74,12 +66,6 @@ class Measured:
     canary: str = ""
     foreign: tuple[foreign.Program, ...] = ()
     core_speed: Mapping[str, float] = field(default_factory=dict)
-
-
-def draw(scenario: spec.Scenario) -> Inputs:
-    """Draw the world and the arrivals of `scenario`. Raises WrongInput where they cannot be drawn."""
-    world = seeded_world.draw(scenario.population, scenario.seed)
-    return Inputs(world, workload.draw_over(scenario, world))
 
 
 def raw_folder(lab: native.Lab) -> Path:

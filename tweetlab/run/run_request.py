@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reports import finish, record
 from scenarios import spec
-from sim import calibrate, calibration, faults, services, twin
-from system.kernel.errors import CouldNotRun, WrongInput
+from sim import calibrate, calibration, twin
+from system.kernel.errors import WrongInput
 from tweetlab import home
-from tweetlab.calibrate import fingerprint, store
-from tweetlab.run import measure, runner, seeding
+from tweetlab.calibrate import store
+from tweetlab.run import prediction, runner, seeding
+from tweetlab.run.inputs import Inputs, draw
 from tweetlab.terminal import Screen
 
 ON = ("system", "twin", "both")
@@ -105,13 +107,13 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
     return runs
 
 
-def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, calibrated: calibration.Calibration,
+def predict(run: record.Run, scenario: spec.Scenario, inputs: Inputs, calibrated: calibration.Calibration,
             screen: Screen) -> record.Run:
     """Predict the same run with the twin and add the prediction to its report.
 
     Returns `run` unchanged, with a warning, where the twin does not model a route or a fault of the scenario.
     """
-    if unknown := unmodelled(inputs, scenario):
+    if unknown := prediction.unmodelled(inputs.tape.planned(), scenario):
         screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
         return run
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
@@ -123,34 +125,26 @@ def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, ca
                            calibration=predicted.calibration, foreign=foreign)
 
 
-def unmodelled(inputs: measure.Inputs, scenario: spec.Scenario) -> list[str]:
-    """Return the routes of the tape and the faults of the scenario that the twin does not model."""
-    routes = sorted(inputs.tape.planned().keys() - services.ROUTES.keys())
-    return [*routes, *faults.lacking(scenario)]
-
-
 def _predict_alone(request: RunRequest, screen: Screen) -> record.Run:
     scenario = request.scenario
     with screen.step("drawing population and arrivals"):
         inputs = _draw(scenario, screen)
-    if unknown := unmodelled(inputs, scenario):
-        raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario contains. To fix: run it on "
-                          "the real system, --on system.")
+    prediction.refuse_unmodelled(inputs.tape.planned(), scenario)
     used = _calibration(request.calibration_file, screen)
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
-        predicted = twin.run(scenario, used, inputs.tape, inputs.world.graph, past=inputs.world.past)
+        predicted = prediction.predict(scenario, used, inputs=inputs)
     return finish.finish(home.RUNS, predicted.facts)
 
 
-def _draw(scenario: spec.Scenario, screen: Screen) -> measure.Inputs:
-    inputs = measure.draw(scenario)
+def _draw(scenario: spec.Scenario, screen: Screen) -> Inputs:
+    inputs = draw(scenario)
     seeding.announce(inputs.world.graph, screen)
     return inputs
 
 
 def _calibration(file: str, screen: Screen) -> calibration.Calibration:
     """Return the calibration for a prediction on this machine, and say which one it is."""
-    chosen = store.choose(file, fingerprint.here())
+    chosen = prediction.calibration_of(file)
     screen.say(f"calibration: {chosen.calibration.label}")
     for reason in chosen.foreign:
         screen.say(f"  {reason}")
@@ -161,6 +155,9 @@ def _calibration(file: str, screen: Screen) -> calibration.Calibration:
 def interruptible(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
     """Let the first Ctrl-C end the load and write the report; a second one exits immediately."""
     loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():  # a notebook: signals belong to its main thread
+        yield
+        return
 
     def first() -> None:
         screen.warn("interrupted: ending the load; the report is still written (Ctrl-C again exits immediately)")

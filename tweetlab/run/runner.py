@@ -31,7 +31,8 @@ from tweetlab.lab import host, session
 from tweetlab.lab.session import Session
 from tweetlab.load import driver, tables
 from tweetlab.run import effect_log_reader, measure, sampler, seeding, smoke
-from tweetlab.run.measure import Inputs, Measured
+from tweetlab.run.inputs import Inputs, draw
+from tweetlab.run.measure import Measured
 
 SEED_TRIES, SEED_PAUSE_S = 3, 5.0  # a planned switchover of a primary takes 2 to 4 s
 
@@ -75,7 +76,7 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, inputs: In
     judge invariants. `stop`: set it to end the load early.
     """
     with session.alone(lab.lab):
-        prepared = await _prepare(lab, scenario, inputs or measure.draw(scenario), keep_data)
+        prepared = await _prepare(lab, scenario, inputs or draw(scenario), keep_data)
         measured = Measured()
         if prepared.failed_step is None:
             measured = await measure.measure(lab, scenario, prepared.inputs, stop or asyncio.Event(), probes=check)

@@ -21,7 +21,8 @@ from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
 from tweetlab.calibrate import fingerprint, store
 from tweetlab.lab import session
-from tweetlab.run import measure, runner
+from tweetlab.run import inputs as run_inputs
+from tweetlab.run import runner
 from tweetlab.terminal import Screen
 
 FOLDER = home.GALLERY / "validation"
@@ -146,7 +147,7 @@ async def _examine(
 ) -> None:
     for attempt in range(TRIES):
         lab.wanted = load.scenario.policies
-        inputs = measure.draw(load.scenario)
+        inputs = run_inputs.draw(load.scenario)
         run = runner.finished(
             await runner.run(lab, load.scenario, "tweetlab validate", inputs=inputs, check=False), lab.lab
         )

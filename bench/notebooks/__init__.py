@@ -1,0 +1,1 @@
+"""The notebooks: sources, and their executed copies."""
