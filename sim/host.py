@@ -12,13 +12,16 @@ machine. `docs/decisions/0016-cpu-discipline.md` has the stress test that chose 
 
 Tasks of a real-time process never wait for others. Background CPU (timers of idle processes, the kernel) is a
 stream of short tasks (`Background`), or under `ProcessorSharing` a constant reduction of the cores.
+
+The cores of a virtual machine change their speed all the time (`Pace`): each is half of a physical core whose other
+half belongs to somebody else. All CPU here is counted at mean speed.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import simpy
@@ -179,17 +182,45 @@ class ProcessorSharing:
         self._arm(now)
 
 
+class Pace:
+    """The changing speed of one core: it is fast or slow for exponentially distributed times.
+
+    `factor(now)`: seconds that a second of CPU at mean speed takes. `draws`: yields exponential draws of mean 1. See
+    `sim.speed.CoreSpeed` for the rest.
+    """
+
+    __slots__ = ("_draws", "_factors", "_mean_s", "_slow", "_until_s")
+
+    def __init__(self, slow: float, share: float, changes_per_s: float, draws: Iterator[float]) -> None:
+        fast = 1.0 / (1.0 - share + share * slow)
+        self._factors = (fast, fast * slow)
+        self._mean_s = (1.0 / (changes_per_s * share), 1.0 / (changes_per_s * (1.0 - share)))
+        self._draws = draws
+        self._slow = False
+        self._until_s = next(draws) * self._mean_s[0]
+
+    def factor(self, now: float) -> float:
+        """Return the factor at `now`, which must not decrease from call to call."""
+        while self._until_s <= now:
+            self._slow = not self._slow
+            self._until_s += next(self._draws) * self._mean_s[self._slow]
+        return self._factors[self._slow]
+
+
 class Core:
     """One core: the task on it since `since_s` (s), with `left_s` of CPU to go then. `turn`: makes old timers void.
 
     `came_s`: when the task's process came onto it; its slice counts from there. `due_s`: when its timer fires.
-    `queue`: tasks that wait for this core, for `CoreQueues`.
+    `queue`: tasks that wait for this core, for `CoreQueues`. `speed`: None: constant. `pace`: seconds that a second of CPU
+    takes since `since_s`.
     """
 
-    __slots__ = ("came_s", "due_s", "left_s", "number", "queue", "since_s", "task", "turn")
+    __slots__ = ("came_s", "due_s", "left_s", "number", "pace", "queue", "since_s", "speed", "task", "turn")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, speed: Pace | None) -> None:
         self.number = number
+        self.speed = speed
+        self.pace = 1.0
         self.task: Task | None = None
         self.since_s = self.left_s = self.came_s = 0.0
         self.due_s = float("inf")
@@ -202,15 +233,16 @@ class RunQueue:
 
     A process runs until it has nothing to do: an event loop works off its queue without leaving the core between
     two tasks.
-    `background`: yields (pause s, CPU s) of the next background task; None: there are none.
+    `background`: yields (pause s, CPU s) of the next background task; None: there are none. `paces`: the speed of each
+    core; none: constant.
     """
 
     def __init__(self, env: simpy.Environment, cores: int, slice_s: float,
-                 background: Iterator[tuple[float, float]] | None = None) -> None:
+                 background: Iterator[tuple[float, float]] | None = None, paces: Sequence[Pace] = ()) -> None:
         self.env, self.slice_s = env, slice_s
         self.cores = float(cores)
         self.busy_core_s = self.done_core_s = self.background_core_s = 0.0
-        self._cores = [Core(number) for number in range(int(cores))]
+        self._cores = [Core(number, paces[number] if paces else None) for number in range(int(cores))]
         self._ready: deque[Task] = deque()
         self._urgent: deque[Task] = deque()
         self._on_due = self._core_due
@@ -240,7 +272,7 @@ class RunQueue:
         """As in `Host`."""
         for core in self._cores:
             if core.task is task:
-                return task.slice_s - core.left_s + (self.env.now - core.since_s)
+                return task.slice_s - core.left_s + (self.env.now - core.since_s) / core.pace
         return task.slice_s - task.mark
 
     def drop(self, node: Process) -> list[Task]:
@@ -287,7 +319,10 @@ class RunQueue:
         now = self.env.now
         core.task, core.since_s, core.left_s = task, now, task.mark
         core.came_s = now if came_s is None else came_s
-        self._arm(core, min(task.mark, self._hand_over_s(core) - now) if self._waits(core) else task.mark)
+        if core.speed is not None:
+            core.pace = core.speed.factor(now)
+        wait_s = task.mark * core.pace
+        self._arm(core, min(wait_s, self._hand_over_s(core) - now) if self._waits(core) else wait_s)
 
     def _hand_over_s(self, core: Core) -> float:
         """Return when the core may change hands."""
@@ -338,7 +373,7 @@ class RunQueue:
         task = core.task
         assert task is not None
         now = self.env.now
-        ran_s = now - core.since_s
+        ran_s = (now - core.since_s) / core.pace
         task.mark = max(core.left_s - ran_s, 0.0)
         self.busy_core_s += ran_s
         if task.node is None:

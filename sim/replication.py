@@ -21,7 +21,7 @@ from sim.consumers import consume
 from sim.engine import Engine
 from sim.faults import Faults, FaultWindow
 from sim.guards import ServiceGuard
-from sim.host import RunQueue, call_after
+from sim.host import Pace, RunQueue, call_after
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
 from sim.program import flatten
@@ -53,6 +53,16 @@ def _background(seed: int, cores: float) -> Iterator[tuple[float, float]] | None
     demands = stream(seed, "background", lambda random, n: random.exponential(BACKGROUND_TASK_S, n))
     pauses = stream(seed, "background pauses", lambda random, n: random.exponential(BACKGROUND_TASK_S / cores, n))
     return zip(pauses, demands, strict=False)
+
+
+def _paces(seed: int, calibration: Calibration) -> list[Pace]:
+    """Return the speed of each core; [] if it is constant."""
+    speed = calibration.core_speed
+    if speed.constant:
+        return []
+    draws = [stream(seed, f"speed of core {core}", lambda random, n: random.exponential(1.0, n))
+             for core in range(int(calibration.cores))]
+    return [Pace(speed.slow, speed.share, speed.changes_per_s, one) for one in draws]
 
 
 def _noise(cv: float) -> Callable[[np.random.Generator, int], np.ndarray]:
@@ -109,7 +119,8 @@ class Replication:
         self._slowness = slowness
         self.seed = seed
         background = _background(seed, sum(calibration.background_cores.values()))
-        self.engine = Engine(calibration.cores, host=lambda env, cores: RunQueue(env, int(cores), SLICE_S, background))
+        paces = _paces(seed, calibration)
+        self.engine = Engine(calibration.cores, host=lambda env, cores: RunQueue(env, int(cores), SLICE_S, background, paces))
         self.world = World(seeded, start_ms=1_790_000_000_000)
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2

@@ -1,10 +1,11 @@
 """Predictions of a validation, and what an error consists of.
 
-An error has four parts. **Total**: prediction against measurement. **Structure**: the error that remains when each
-process is given the CPU that it really used (one factor per process, fitted to the run itself: an oracle, not a
-prediction). **CPU**: predicted against measured CPU. **Noise**: the standard error of the measurement. A large
-structure error means that the model lacks something; a large CPU error with a small structure error that the
-calibration is wrong, or that the machine was faster or slower than during the calibration.
+An error has five parts. **Total**: prediction against measurement. **At its speed**: the error that remains when the
+model is told how fast the machine was, by the run's speed probe, which nothing of the lab can influence.
+**Structure**: the error that remains when each process is given the CPU that it really used (one factor per process,
+fitted to the run itself: an oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard
+error of the measurement. A large structure error means that the model lacks something; a large CPU error with a small
+structure error that the calibration is wrong, or that the machine was faster or slower than during the calibration.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from reports import record
 from scenarios import spec, workload
 from scenarios.world import seeded_world
-from sim import calibrate, delays
+from sim import calibrate, delays, speed
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
 from sim.state import Seeded
@@ -27,31 +28,27 @@ from sim.validation import cells
 
 SEEDS = 3
 ORACLE_ROUNDS = 2
+AFTER_S = 10.0  # after a cache loss
 
 
 @dataclass(frozen=True)
 class Predicted:
     """What the model says of one load. `routes`: route -> statistic -> ms. `cores`: node -> mean cores while steady.
 
-    `utilization`: of the machine, 0 to 1. `rebuilds`: share of rebuilds of home reads by 5 s.
+    `utilization`: of the machine, 0 to 1. With a cache loss also: `rebuilds`: share of rebuilds of home reads by 5 s;
+    `after_loss`: mean and p95 of home reads in the AFTER_S after it, ms; `recovery_s`.
     """
 
     routes: Mapping[str, Mapping[str, float]]
     cores: Mapping[str, float]
     utilization: float
     rebuilds: tuple[float, ...] = ()
+    after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    recovery_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON types, rounded to what a report shows."""
-        return {
-            "routes": {
-                route: {name: round(value, 4) for name, value in values.items()}
-                for route, values in self.routes.items()
-            },
-            "cores": {node: round(value, 5) for node, value in self.cores.items()},
-            "utilization": round(self.utilization, 4),
-            "rebuilds": [round(one, 4) for one in self.rebuilds],
-        }
+        """Return it as plain JSON types."""
+        return dict(_rounded(dataclasses.asdict(self)))
 
 
 def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEEDS) -> Predicted:
@@ -90,7 +87,13 @@ def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: C
         cores,
         sum(cores.values()) / calibration.cores,
         tuple(np.nanmean(shares, axis=0).tolist()) if shares[0] else (),
+        _median_of([after_loss(one, scenario) for one in operations]),
+        _median_of([{"s": took} for one in operations if (took := recovery_s(one, scenario)) is not None]).get("s"),
     )
+
+
+def _median_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.median([one[name] for one in found])) for name in (found[0] if found else ())}
 
 
 def steady(scenario: spec.Scenario) -> tuple[float, float]:
@@ -120,7 +123,8 @@ def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
 @dataclass(frozen=True)
 class Examined:
     """One run of a load. `routes`: route -> statistic -> ms; `requests`: route -> OK ones; `noise`: route -> statistic ->
-    standard error, ms. `structure`: route -> statistic -> relative error with right demands.
+    standard error, ms. `structure`, `at_speed`: route -> statistic -> relative error with right demands, and at the
+    machine's speed. `slowness`: of the machine against its calibration, None without a probe.
     """
 
     routes: Mapping[str, Mapping[str, float]]
@@ -130,7 +134,10 @@ class Examined:
     utilization: float
     dropped: float
     structure: Mapping[str, Mapping[str, float]]
+    at_speed: Mapping[str, Mapping[str, float]]
+    slowness: float | None
     rebuilds: tuple[float, ...] = ()
+    after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     recovery_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -162,11 +169,8 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         route: {name: statistic(took) for name, statistic in cells.STATISTICS.items()}
         for route, (_, took) in measured.items()
     }
-    structure = {
-        route: {name: right.routes[route][name] / value - 1.0 for name, value in values.items()}
-        for route, values in routes.items()
-        if route in right.routes
-    }
+    machine = calibrate.machine_speed(run, calibration)
+    at_speed = right if machine is None else _at_speed(replayed, calibration, machine)
     return Examined(
         routes,
         {route: len(took) for route, (_, took) in measured.items()},
@@ -174,10 +178,41 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         cores,
         float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0,
         accounts.dropped,
-        structure,
+        _errors(right, routes),
+        _errors(at_speed, routes) if machine is not None else {},
+        None if machine is None else machine.mean,
         tuple(rebuilds(table, scenario)),
+        after_loss(table, scenario),
         recovery_s(table, scenario),
     )
+
+
+def _errors(predicted: Predicted, measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        route: {name: predicted.routes[route][name] / value - 1.0 for name, value in values.items()}
+        for route, values in measured.items()
+        if route in predicted.routes
+    }
+
+
+def _at_speed(replayed: calibrate.Replayed, calibration: Calibration, machine: speed.MachineSpeed) -> Predicted:
+    known = dataclasses.replace(calibration, core_speed=machine.core_speed)
+    played = [
+        Replication(replayed.scenario, known, replayed.seeded, replayed.scenario.seed + seed, slowness=machine.slowness).play(
+            replayed.tape)
+        for seed in range(2)
+    ]
+    return _predicted(played, replayed.scenario, known)
+
+
+def after_loss(table: Any, scenario: spec.Scenario) -> dict[str, float]:
+    """Return mean and p95 of home reads due in the AFTER_S after a cache loss, ms; {} without one."""
+    if not scenario.faults:
+        return {}
+    at_ms = scenario.faults[0].at_s * 1e3
+    home = table[(table["route"] == "home") & (table["due"] >= at_ms) & (table["due"] < at_ms + AFTER_S * 1e3)]
+    took = (home["done"] - home["due"]).to_numpy(np.float64)
+    return {name: cells.STATISTICS[name](took) for name in ("mean", "p95")} if len(took) else {}
 
 
 def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
