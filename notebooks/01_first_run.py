@@ -120,8 +120,8 @@ measured.differences(predicted).loc[["home", "post", "user_tweets"]].round(0)
 #
 # ## Exercises
 #
-# 1. Move the loss to second 50 (`faults="[{at: 50 s, kind: cache_loss, target: redis}]"`). Does the run
-#    still pass, and which objective is now *unknown*? Why is that better than *pass*?
+# 1. Move the loss to second 50 (`faults="[{at: 50 s, kind: cache_loss, target: redis}]"`). What does Tweetlab
+#    answer, and why is that better than a pass?
 # 2. Double the load with `api.simulate("first_run", **{"workload.stages.0.rate": 80})`. By which factor do
 #    CPU and p99 grow?
 # 3. Pull every author: `push_limit=0`. Which processes work more, which less? Is the loss still visible?
