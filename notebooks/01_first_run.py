@@ -83,9 +83,10 @@ ax.set_ylim(0, 105)
 figure
 
 # %% [markdown]
-# The cache does not refill at once. Each viewer's next read pays for one rebuild. Frequent viewers return
-# soon, rare viewers late: the share of hits rises fast, then slowly. Lists of authors are shared, so the
-# second viewer of an author finds that list cached. The first seconds are the most expensive for Cassandra:
+# (30 s means: not within the run.) The cache does not refill at once. Each viewer's next read pays for one
+# rebuild. Frequent viewers return soon, rare viewers late: the share of hits rises fast, then slowly. Lists
+# of authors are shared, so the second viewer of an author finds that list cached. The first seconds are the
+# most expensive for Cassandra:
 
 # %%
 cpu = predicted.cpu(by_second=True)[["cassandra-1_cores", "timelines-1_cores", "gateway-1_cores", "redis-1_cores"]]
@@ -111,16 +112,16 @@ measured.differences(predicted).loc[["home", "post", "user_tweets"]].round(0)
 # %% [markdown]
 # ## The gap, explained
 #
-# Medians are close, the tail is not: the prediction is too fast at p95 and p99. Two causes are known and
-# measured (`docs/how-to/twin.md`, *What the twin does not model*): pauses of the JVMs are spread over their
-# work instead of stopping all of it, and the CPU per operation of the machine changed by up to a fifth
-# between the calibration and this run. Each percent of CPU is one to four percent of latency. The label of
+# The table shows which statistics are off, and which way. Two causes are known and measured
+# (`docs/how-to/twin.md`, *What the twin does not model*): pauses of the JVMs are spread over their work
+# instead of stopping all of it, which shortens the tail, and the CPU per operation of the machine changes
+# by up to a fifth from hour to hour. Each percent of CPU is one to four percent of latency. The label of
 # the prediction says which calibration it used; `tweetlab calibrate` makes one for your machine.
 #
 # ## Exercises
 #
-# 1. Move the loss to second 50 (`faults="[{at: 50 s, kind: cache_loss, target: redis}]"`). Does the run
-#    still pass, and which objective is now *unknown*? Why is that better than *pass*?
+# 1. Move the loss to second 50 (`faults="[{at: 50 s, kind: cache_loss, target: redis}]"`). What does Tweetlab
+#    answer, and why is that better than a pass?
 # 2. Double the load with `api.simulate("first_run", **{"workload.stages.0.rate": 80})`. By which factor do
 #    CPU and p99 grow?
 # 3. Pull every author: `push_limit=0`. Which processes work more, which less? Is the loss still visible?

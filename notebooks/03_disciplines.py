@@ -142,12 +142,13 @@ figure
 # %% [markdown]
 # ## The gap, explained
 #
-# The measured tail is long: p99 is about ten times the median. No discipline of a single queue with these
-# demands gives that; a request visits a dozen processes, each of which waits for its turn on the cores, and
-# garbage collection of the JVMs takes both cores for milliseconds. The twin has the visits and the slices
-# and still predicts a shorter tail, because it spreads the collections over the work (`docs/how-to/twin.md`
-# lists this). Also the reverse exists: the real kernel lets about half of the short tasks that wake beside
-# computing ones run at once, so at low loads its medians are better.
+# Relative to their own medians, the measured and the predicted distribution have nearly the same shape, and
+# none of the three single queues has it: a request visits a dozen processes, each of which waits for its
+# turn on the same cores, so its time is a sum of many waits and not one. The *level* is another matter: at
+# 75 % of the machine each percent of CPU that the calibration is off is up to four percent of latency
+# (notebook 11 takes that apart). And the kernel lets about half of the short tasks that wake beside
+# computing ones run at once, which the model's queue does not: its medians beside busy processes are too
+# high.
 #
 # ## Exercises
 #

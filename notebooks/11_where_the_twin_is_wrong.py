@@ -39,7 +39,7 @@ middle, tail
 
 # %%
 measured = api.load("notebooks/data/flash_crowd")
-predicted = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=2)
+predicted = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=2, calibration=calibration.DEFAULT)
 print(predicted.label)
 for remark in predicted.remarks:
     print("-", remark)
@@ -86,7 +86,7 @@ cores.head(8).round(3)
 import tempfile
 from pathlib import Path
 
-factors = (cores["measured"] / cores["predicted"]).clip(0.5, 2.0).to_dict()
+factors = (cores["measured"] / cores["predicted"]).fillna(1.0).clip(0.5, 2.0).to_dict()
 oracle = Path(tempfile.mkdtemp()) / "oracle.json"
 calibration.default().scaled(factors).save(oracle)
 structure = api.simulate("notebooks/data/flash_crowd/scenario.yaml", replications=2, calibration=oracle)

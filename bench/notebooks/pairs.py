@@ -55,6 +55,11 @@ def execute(source: Path) -> Any:
     notebook = jupytext.read(source)
     client = NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return _plain(notebook, source)
+
+
+def _plain(notebook: Any, source: Path) -> Any:
+    """Return the notebook with our metadata alone, without counts and times."""
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}, "jupytext": {"formats": "py:percent,ipynb"},
                          "source_sha256": digest(source)}
@@ -70,11 +75,30 @@ def execute(source: Path) -> Any:
     return notebook
 
 
-def build(source: Path) -> Path:
-    """Execute a source and write its copy; return it. Raises SystemExit if it would be larger than 1 MB."""
+def retexted(source: Path) -> Any:
+    """Return the executed notebook with the texts of `source` if no code has changed since; else None."""
+    import jupytext
     import nbformat
 
-    text = nbformat.writes(execute(source))
+    if not pair(source).exists():
+        return None
+    done, wanted = nbformat.read(pair(source), as_version=4), jupytext.read(source)
+    old, new = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (done, wanted))
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        return None
+    for executed, cell in zip(old, new, strict=True):
+        cell.outputs = executed.outputs
+    return _plain(wanted, source)
+
+
+def build(source: Path) -> Path:
+    """Write the executed copy of a source; return it. A change of text alone keeps the results.
+
+    Raises SystemExit if the copy would be larger than 1 MB.
+    """
+    import nbformat
+
+    text = nbformat.writes(retexted(source) or execute(source))
     if len(text.encode()) > LIMIT_BYTES:
         raise SystemExit(f"{source.name} has {len(text.encode()):,} bytes of results; at most {LIMIT_BYTES:,}: show less.")
     part = pair(source).with_suffix(".part")

@@ -15,7 +15,8 @@ from tweetlab import api
 from tweetlab.api import figures
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"population__users": 300, "population__follows": "{shape: even, mean: 5, max: 5}"}
+SMALL = {"population__users": 300, "population__follows": "{shape: even, mean: 5, max: 5}",
+         "objectives": "[home p90 <= 250 ms steady]"}
 SHORT = "[{for: 12 s, rate: 40/s}]"
 
 
@@ -152,7 +153,7 @@ def test_a_sweep_has_one_row_per_point_with_intervals(own_runs):
     assert (table["home_p99_low_ms"] <= table["home_p99_ms"]).all() and (table["replications"] == 3).all()
     assert table["state"].eq("ok").all() and found.missing.empty
     pulled, pushed = (table.loc[table["push_limit"] == limit, "writes_per_tweet"] for limit in (0, 300))
-    assert pulled.max() < 0.7 * pushed.min() and pushed.eq(5).all()  # everybody has five followers
+    assert pulled.max() < 0.7 * pushed.min() and pushed.gt(4).all()  # everybody starts with five followers
     assert (found.path / "report.html").exists() and len(pd.read_parquet(found.path / "replications.parquet")) > 100
     assert found.bottleneck().loc[0, "station"] == "the machine"
 
@@ -267,7 +268,7 @@ import json, shutil, sys
 assert not any(shutil.which(name) for name in ("redis-server", "haproxy", "java", "postgres", "nginx")), "a server is on the path"
 from tweetlab import api
 run = api.simulate("first_run", replications=1, workload__stages="[{for: 12 s, rate: 20/s}]", measure__warm_up=1,
-                   faults=[], population__users=200, population__follows="{shape: even, mean: 5, max: 5}")
+                   faults=[], objectives=[], population__users=200, population__follows="{shape: even, mean: 5, max: 5}")
 found = api.sweep("steady_home", {"rate": [10, 20]}, replications=1, operations=60, search=False,
                   overrides=["population.users=200", "population.follows={shape: even, mean: 5, max: 5}"])
 clients = ("cassandra", "aiokafka", "psycopg", "redis", "elasticsearch", "minio", "locust", "docker")

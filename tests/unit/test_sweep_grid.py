@@ -88,8 +88,8 @@ def test_a_bad_grid_is_refused_with_value_bound_and_fix(over, message):
 
 def test_ten_thousand_points_are_allowed():
     """The bound itself is; one more needs --yes."""
-    assert len(points("seed=1..10000:10000")) == 10_000
-    assert len(points("seed=1..10001:10001", yes=True)) == 10_001
+    assert len(points("load=1..10000:10000")) == 10_000
+    assert len(points("load=1..10001:10001", yes=True)) == 10_001
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tweetlab import home
 
@@ -54,12 +55,12 @@ def predict(question: str, value: float | None = None, file: Path | None = None)
 def compare(guess: Guess, answer: float, what: str = "the simulation") -> str:
     """Return the prediction beside the answer, in words."""
     if guess.value is None:
-        return f"{guess.question}: {what} says {answer:.3g}; you wrote no prediction."
+        return f"{guess.question}: {what} says {answer:.4g}; you wrote no prediction."
     distance = f"{100 * (guess.value / answer - 1):+.0f} %" if answer else "undefined"
-    return f"{guess.question}: you predicted {guess.value:g}, {what} says {answer:.3g} (off by {distance})."
+    return f"{guess.question}: you predicted {guess.value:g}, {what} says {answer:.4g} (off by {distance})."
 
 
-def _rows(file: Path) -> list[dict[str, object]]:
+def _rows(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

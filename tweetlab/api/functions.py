@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from reports import record
-from scenarios import knobs, loader, spec
+from scenarios import loader, spec
 from sim import twin
 from system.kernel.errors import NotFound, WrongInput
 from tweetlab import home
 from tweetlab.api.runs import Run
 from tweetlab.api.sweeps import Sweep
 from tweetlab.run import prediction
-from tweetlab.sweep import execute, folder, grid, knee
+from tweetlab.sweep import execute, folder, grid, knee, knobs
 
 
 def simulate(scenario: str | Path | spec.Scenario, *, replications: int = twin.REPLICATIONS, calibration: str | Path = "",

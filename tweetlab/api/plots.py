@@ -71,6 +71,7 @@ class RunPlots:
                 figures.bound(ax, 1000.0 * float(one["bound"]), str(one["text"]))
                 break
         ax.set_yscale("log")
+        ax.set_ylim(top=1.9 * ax.get_ylim()[1])  # so that the label of a fault is above the bound of an objective
         ax.set_xlim(0, load_s)
         _plain_log(ax.yaxis)
         figures.legend(ax, loc="lower right", ncols=3)

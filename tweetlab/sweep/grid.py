@@ -4,7 +4,7 @@
     --over rate=100..800:8                 eight rates, evenly spaced; 100..800:8:log evenly by ratio
     --over push_limit=0..2000 --sample 30  a Latin hypercube: 30 points, each setting covers its range evenly
 
-Several `--over` make a grid: every combination. A key is any setting of a scenario file (`scenarios.knobs`) or one of
+Several `--over` make a grid: every combination. A key is any setting of a scenario file (`tweetlab.sweep.knobs`) or one of
 SPECIAL. Every point is checked before the first one runs.
 """
 
@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from scenarios import knobs, loader, spec, units
+from scenarios import loader, spec, units
 from system.kernel.errors import WrongInput
+from tweetlab.sweep import knobs
 
 MOST_POINTS = 10_000
 FAULT_WINDOWS = ("during fault", "after fault")  # of an objective

@@ -2,8 +2,9 @@
 
 import pytest
 
-from scenarios import knobs, loader
+from scenarios import loader
 from system.kernel.errors import WrongInput
+from tweetlab.sweep import knobs
 
 
 @pytest.mark.parametrize(("key", "path"), [
