@@ -25,6 +25,7 @@ from sim.calibration import Calibration
 from sim.replication import Replication
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
+from system.kernel.policies import Policies
 from tweetlab.sweep import rows
 
 
@@ -123,6 +124,6 @@ def _unit(population: spec.Population, world_seed: int, seed: int, arrivals: str
     return unit_tape.draw(scenario, _world(population, world_seed), *unit)
 
 
-_ANY = spec.Scenario("any", "", "", 0, "small", spec.Population(), spec.Workload("poisson", (), {}), spec.policies.Policies(),
+_ANY = spec.Scenario("any", "", "", 0, "small", spec.Population(), spec.Workload("poisson", (), {}), Policies(),
                      (), (), spec.Measure())
 """A scenario of which only the population, the workload and the seed are read."""
