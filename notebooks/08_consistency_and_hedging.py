@@ -27,13 +27,13 @@ from tweetlab.api import course, figures
 # %% [markdown]
 # ## Measured service times
 #
-# The measured posting storm has, for each post, the time that was spent inside the stores. Take these as
-# the response time of one replica: real, with its real tail.
+# The measured posting storm has, for each post, the time in the service that writes it, nearly all of it the write to
+# Cassandra. Take these as the response time of one replica: real, with its real tail.
 
 # %%
 measured = api.load("notebooks/data/posting_storm")
 history = measured.record.history
-one = history.loc[(history["route"] == "post") & (history["outcome"] == "ok"), "store_us"].dropna().to_numpy() / 1000.0
+one = history.loc[(history["route"] == "post") & (history["outcome"] == "ok"), "service_us"].dropna().to_numpy() / 1000.0
 print(f"{len(one)} posts: p50 {np.median(one):.1f} ms, p99 {np.quantile(one, 0.99):.1f} ms")
 
 # %% [markdown]
