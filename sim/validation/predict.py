@@ -1,7 +1,7 @@
 """Predictions of a validation, and what an error consists of.
 
 An error has five parts. **Total**: prediction against measurement. **At its speed**: the error that remains when the
-model is told how fast the machine was, by the run's speed probe, which nothing of the lab can influence.
+model knows how fast the machine was, from the run's speed probe, which nothing of the lab can influence.
 **Structure**: the error that remains when each process is given the CPU that it really used (one factor per process,
 fitted to the run itself: an oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard
 error of the measurement. A large structure error means that the model lacks something; a large CPU error with a small
