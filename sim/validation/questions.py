@@ -30,7 +30,7 @@ SETTINGS: tuple[tuple[str, Any, Any], ...] = (
     ("cache.privacy_ttl_s", 2.0, 0.05),
     ("cache_loss", False, True),
     ("cpu_quota", None, 0.5),
-    ("cpu_quota", None, 0.25),
+    ("cpu_quota", None, 0.3),
 )
 """Setting, and its values on the sides A and B. `cache_loss`: whether Redis is lost during the load."""
 OF_A_LOSS = ("timeline.rebuild_concurrency", "coalesce.misses")
