@@ -1,13 +1,11 @@
 """One replication: the tape played once through the model, with one seed.
 
-Random numbers come from streams, one per (seed, name), so that two scenarios that differ in one policy draw
-the same demands for everything else (common random numbers), and the tape is the same as in the real run.
+Random numbers are keyed by seed, operation and step (`sim/streams.py`), so that two scenarios that differ in one policy
+draw the same demands for everything else, and the tape is the same as in the real run.
 """
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,22 +14,23 @@ import numpy as np
 from scenarios import spec, vocabulary, workload
 from sim import bandwidth, outcomes, probes, services, stores, workers
 from sim.autoscaling import Autoscaler
-from sim.calibration import Calibration, DelayShape
+from sim.calibration import Calibration
 from sim.consumers import consume
 from sim.engine import Engine
 from sim.faults import Faults, FaultWindow
 from sim.guards import ServiceGuard
-from sim.host import RunQueue, call_after
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
-from sim.program import flatten
-from sim.queues import PollLoop
+from sim.queues import GroupCommit, PollLoop
+from sim.resources import SLICE_NS, Host, Process, Wait
 from sim.state import Seeded, World
-from sim.stations import Amortization, Node
+from sim.stations import Amortization
+from sim.streams import NS, Stream, exponential, key_of, lognormal, mixed, ns, quantiles, uniform
 from system.kernel.resilience import retry
 
-BLOCK = 2048
-SLICE_S = 0.0028  # of the kernel's scheduler on two cores; docs/decisions/0016-cpu-discipline.md
+OK = 200
+SLICE_S = SLICE_NS / NS
+JITTER = 1 << 40  # the draw of an attempt that is the pause before it; its steps draw from 0 up
 BACKGROUND_TASK_S = 0.0004  # mean CPU of one background task: a timer, a heartbeat, a sample
 WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a higher layer
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
@@ -39,34 +38,13 @@ CREATES = frozenset({"post", "reply"})
 READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}
 
 
-def stream(seed: int, name: str, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Iterator[float]:
-    """Yield draws of the stream `name`, without end."""
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    while True:
-        yield from draw(random, BLOCK).tolist()
-
-
-def _background(seed: int, cores: float) -> Iterator[tuple[float, float]] | None:
-    """Yield (pause, CPU) of background tasks, seconds, that use `cores` in all."""
+def _background(seed: int, cores: float) -> Iterator[tuple[int, int]] | None:
+    """Yield (pause, CPU) of background tasks, nanoseconds, that use `cores` in all."""
     if cores <= 0.0:
         return None
-    demands = stream(seed, "background", lambda random, n: random.exponential(BACKGROUND_TASK_S, n))
-    pauses = stream(seed, "background pauses", lambda random, n: random.exponential(BACKGROUND_TASK_S / cores, n))
-    return zip(pauses, demands, strict=False)
-
-
-def _noise(cv: float) -> Callable[[np.random.Generator, int], np.ndarray]:
-    """Lognormal with mean 1: demands are never negative and have a tail."""
-    variance = math.log(1.0 + cv * cv)
-    return lambda random, n: random.lognormal(-variance / 2.0, math.sqrt(variance), n)
-
-
-def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray]:
-    seconds = np.asarray(shape.quantiles_ms) / 1000.0
-    if len(seconds) == 1:
-        return lambda random, n: np.full(n, seconds[0])
-    steps = np.linspace(0.0, 1.0, len(seconds))
-    return lambda random, n: np.interp(random.random(n), steps, seconds)
+    demands = Stream(seed, "background", exponential(BACKGROUND_TASK_S))
+    pauses = Stream(seed, "background pauses", exponential(BACKGROUND_TASK_S / cores))
+    return ((ns(pause), ns(demand)) for pause, demand in zip(pauses, demands, strict=False))
 
 
 def initial_instances(platform: str) -> int:
@@ -86,7 +64,7 @@ class Played:
     operations: list[Context]
     effects: list[EffectRow]
     faults: list[FaultWindow]
-    nodes: dict[str, Node]
+    nodes: dict[str, Process]
     engine: Engine
     model: Model
     probes: list[probes.ProbeRow]
@@ -99,35 +77,38 @@ class Replication:
     """Builds engine and model for one seed and plays the tape.
 
     `count_work`: keep units of work by second. `slowness`: factor on all CPU by time (s), where it was measured.
+    `fill`: False leaves out what makes events: the compiled engine takes only the bindings.
     """
 
     def __init__(
         self, scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, seed: int, count_work: bool = False,
-        slowness: Callable[[float], float] | None = None,
+        slowness: Callable[[float], float] | None = None, fill: bool = True,
     ) -> None:  # fmt: skip
         self.scenario = scenario
         self._slowness = slowness
-        self.seed = seed
-        background = _background(seed, sum(calibration.background_cores.values()))
-        self.engine = Engine(calibration.cores, host=lambda env, cores: RunQueue(env, int(cores), SLICE_S, background))
+        self.seed, self.key = seed, key_of(seed, "operations")
+        background = _background(seed, sum(calibration.background_cores.values())) if fill else None
+        self.engine = Engine(calibration.cores, lambda env, cores: Host(env, cores, background=background))
         self.world = World(seeded, start_ms=1_790_000_000_000)
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2
         self.operations: list[Context] = []
         self.planned = 0
         self.budget = retry.Budget(scenario.policies.retry)
-        self.jitter = stream(seed, "client jitter", lambda random, n: random.random(n))
         self._count_work = count_work
         self._build(calibration)
         self.model.bind()
-        self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
+        self.routes = {route: self.engine.link(steps) for route, steps in services.ROUTES.items()}
+        knobs = scenario.policies
+        self.gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s, "fanout": workers.FANOUT_GATHER_S,
+                         "publisher": workers.PUBLISHER_GATHER_S, "relay": workers.LISTEN_S}
         self.loops = self._consume()
-        even = stream(seed, "quota periods", lambda random, n: random.random(n) * bandwidth.PERIOD_S)
+        even = Stream(seed, "quota periods", quantiles((0.0, bandwidth.PERIOD_S)))
         self.autoscaler = Autoscaler(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
                              dict(calibration.background_cores), even.__next__, initial_instances(scenario.platform))
-        self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
+        self.delivery = probes.Delivery(self.engine, self.world, self.routes["home"])
         self.nulls: list[Context] = []
-        if scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:
+        if fill and scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:
             self.world.warm()
 
     def _build(self, calibration: Calibration) -> None:
@@ -141,28 +122,24 @@ class Replication:
             if known is not None:
                 node.amortization = Amortization(known.exponent, known.reference, known.lowest, known.highest)
         bindings.nodes[services.HAPROXY].down_status = NOT_CONNECTED
-        noise = _noise(calibration.noise_cv)
+        noise = lognormal(calibration.noise_cv)
         for name, cost in calibration.units.items():
-            draws = stream(self.seed, name, noise)
-            unit = Unit(name, cost.base_us * 1e-6, cost.per_item_us * 1e-6, draws)
+            unit = Unit(name, cost.base_us * 1e-6, cost.per_item_us * 1e-6, noise)
             if self._count_work:
                 unit.counts, unit.sizes = [0.0] * self.seconds, [0.0] * self.seconds
             bindings.units[name] = unit
         for name, shape in calibration.delays.items():
-            bindings.delays[name] = stream(self.seed, f"delay {name}", _shape(shape))
+            bindings.delays[name] = quantiles(tuple(value / 1e3 for value in shape.quantiles_ms))
         for name in stores.DEVICES:
-            engine.device(name, bindings.delays[name].__next__)
+            bindings.devices[name] = GroupCommit(engine.env, Stream(self.seed, f"flush {name}", bindings.delays[name]))
         for service in services.SCALED[1:]:
-            jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
-            bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
+            bindings.guards[service] = ServiceGuard(self.scenario.policies)
 
     def _consume(self) -> dict[str, list[PollLoop]]:
         loops: dict[str, list[PollLoop]] = {}
-        knobs = self.scenario.policies
-        gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s, "fanout": workers.FANOUT_GATHER_S,
-                    "publisher": workers.PUBLISHER_GATHER_S, "relay": workers.LISTEN_S}
         for consumer in workers.CONSUMERS:
-            loops.setdefault(consumer.node, []).append(consume(self.engine, consumer, gather_s.get(consumer.group, 0.0)))
+            loops.setdefault(consumer.node, []).append(
+                consume(self.engine, consumer, self.seed, ns(self.gather_s.get(consumer.group, 0.0))))
         return loops
 
     def play(self, tape: workload.Tape) -> Played:
@@ -170,13 +147,14 @@ class Replication:
         if self.scenario.measure.warm_caches:
             home = tape.routes.index("home")
             self.world.read_once(np.unique(tape.user[tape.route == home]).tolist())
-        faults = Faults(self.engine, self.model, self.loops)
+        faults = Faults(self.engine, Plant(self))
         for fault in self.scenario.faults_in_load:
             faults.plan(fault)
-        self._feed(tape)
-        null = self.engine.link(flatten(services.NULL))
-        probes.request_null(self.engine, null, self.scenario.workload.load_s, self.nulls.append)
-        self.engine.env.run(until=self.scenario.workload.load_s + DRAIN_S)
+        env, load_s = self.engine.env, self.scenario.workload.load_s
+        env.process(self._arrivals(tape))
+        null = self.engine.link(services.NULL)
+        env.process(probes.request_null(self.engine, null, load_s, key_of(self.seed, "null"), self.nulls.append))
+        env.run(until=ns(load_s + DRAIN_S))
         units = self.engine.bindings.units
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
         nodes = self.engine.bindings.nodes
@@ -185,70 +163,70 @@ class Replication:
             self.autoscaler, work,
         )  # fmt: skip
 
-    def _feed(self, tape: workload.Tape) -> None:
-        """Start each operation at its due time; only the next one is ever in the event list."""
-        due_s = (tape.due_ns / 1e9).tolist()
-        routes, users, targets = tape.route.tolist(), tape.user.tolist(), tape.target.tolist()
-        names, env, count = tape.routes, self.engine.env, len(due_s)
-        second = tape.second_page.tolist()
-        self.planned = count
+    def _arrivals(self, tape: workload.Tape) -> Wait:
+        """Start each operation at its due time."""
+        env, self.planned = self.engine.env, len(tape)
+        rows = zip(tape.due_ns.tolist(), tape.route.tolist(), tape.user.tolist(), tape.target.tolist(), tape.second_page.tolist())
+        for index, (due_ns, route, user, target, second) in enumerate(rows):
+            yield env.timeout(due_ns - env.now)
+            ctx = self._context(index, tape.routes[route], user, target, due_ns)
+            ctx.pages = 2 if second else 1
+            env.process(self._operation(ctx))
 
-        def arrive(event: object) -> None:
-            index: int = event._value  # type: ignore[attr-defined]
-            if index + 1 < count:
-                call_after(env, due_s[index + 1] - env.now, arrive, index + 1)
-            ctx = Context(index, names[routes[index]], users[index], targets[index], due_s[index])
-            ctx.pages = 2 if second[index] else 1
-            self._first(ctx)
+    def _context(self, index: int, route: str, user: int, target: int, due_ns: int, attempt: int = 0) -> Context:
+        ctx = Context(index, route, user, target, due_ns, mixed(mixed(self.key, index), attempt))
+        ctx.attempt = attempt
+        return ctx
 
-        if count:
-            call_after(env, due_s[0], arrive, 0)
-
-    def _begin(self, ctx: Context) -> None:
-        self.operations.append(ctx)
-        self.engine.expire_after(self.scenario.policies.deadline.request_s, ctx, self._deadline)
-        self.engine.start(self.code[ctx.route], ctx, self._ended)
-
-    def _ended(self, job: Job, status: int) -> None:
-        ctx = job.ctx
-        if ctx.done >= 0.0:
-            return
-        ctx.done = self.engine.env.now
-        ctx.ended = True
-        ctx.status = status or 200
-        if status:
-            self._retry(ctx)
-        elif ctx.route in CREATES:
-            self.delivery.acknowledged(ctx)
-        elif ctx.pages == 2:
-            following = Context(self.planned + ctx.index, ctx.route, ctx.user, ctx.target, ctx.done)
-            following.pages = 0
-            self._first(following)
-
-    def _deadline(self, ctx: Context) -> None:
-        """End the attempt with 504.
-
-        A read is cancelled; a write runs to completion without a waiting client.
-        """
-        if ctx.done >= 0.0:
-            return
-        ctx.done = self.engine.env.now
-        ctx.status = GATEWAY_TIMEOUT
-        ctx.ended = ctx.route in READS
-        self._retry(ctx)
-
-    def _first(self, ctx: Context) -> None:
-        """Start the first attempt of an operation, which adds to the client's retry budget."""
+    def _operation(self, ctx: Context) -> Wait:
+        """Send a request, again if its outcome is uncertain (as the load driver does), then its second page."""
+        knobs, env = self.scenario.policies.retry, self.engine.env
         self.budget.first_try()
-        self._begin(ctx)
+        while True:
+            yield from self._attempt(ctx)
+            uncertain = outcomes.of_status(ctx.status) == outcomes.INFO
+            if not uncertain or ctx.attempt + 1 >= knobs.attempts or not self.budget.take():
+                break
+            last, ctx = ctx, self._context(ctx.index, ctx.route, ctx.user, ctx.target, ctx.due_ns, ctx.attempt + 1)
+            ctx.pages = last.pages
+            yield env.timeout(ns(retry.pause_s(ctx.attempt, knobs, uniform(ctx.key, JITTER))))
+        if ctx.status == OK and ctx.route in CREATES:
+            self.delivery.acknowledged(ctx)
+        elif ctx.status == OK and ctx.pages == 2:
+            following = self._context(self.planned + ctx.index, ctx.route, ctx.user, ctx.target, env.now)
+            following.pages = 0
+            env.process(self._operation(following))
 
-    def _retry(self, ctx: Context) -> None:
-        """Retry an attempt with an uncertain outcome by the client's policy, as the load driver does."""
-        knobs = self.scenario.policies.retry
-        uncertain = outcomes.of_status(ctx.status) == outcomes.INFO
-        if not uncertain or ctx.attempt + 1 >= knobs.attempts or not self.budget.take():
-            return
-        following = Context(ctx.index, ctx.route, ctx.user, ctx.target, ctx.due)
-        following.attempt, following.pages = ctx.attempt + 1, ctx.pages
-        pause_s = retry.pause_s(following.attempt, knobs, next(self.jitter))
-        call_after(self.engine.env, pause_s, lambda _event: self._begin(following))
+    def _attempt(self, ctx: Context) -> Wait:
+        """Send one attempt and wait for its response, or for the deadline: then its status is 504.
+
+        At the deadline a read is cancelled; a write runs to completion without a waiting client.
+        """
+        env, job = self.engine.env, Job(ctx, ctx.key)
+        self.operations.append(ctx)
+        work = env.process(self.engine.run(job, self.routes[ctx.route]))
+        yield work | env.timeout(ns(self.scenario.policies.deadline.request_s))
+        ctx.done_ns = env.now
+        ctx.status = (work.value or OK) if work.triggered else GATEWAY_TIMEOUT
+        ctx.ended = work.triggered or ctx.route in READS
+
+
+class Plant:
+    """What faults act on, in the reference engine."""
+
+    def __init__(self, replication: Replication) -> None:
+        self._world, self._loops = replication.world, replication.loops
+        self.nodes = replication.engine.bindings.nodes
+        self.keys, self.lose_cache = self._world.keys, self._world.lose_cache
+
+    def crash(self, name: str, status: int) -> None:
+        """Kill a process, and stop its consumers."""
+        self.nodes[name].crash(status)
+        for loop in self._loops.get(name, ()):
+            loop.stop()
+
+    def restart(self, name: str) -> None:
+        """Start the process again."""
+        self.nodes[name].restart()
+        for loop in self._loops.get(name, ()):
+            loop.resume()

@@ -193,10 +193,10 @@ def laws(played: Played) -> dict[str, Any]:
         tally = node.tally
         flow = max(flow, abs(tally.arrivals - tally.completions - tally.lost - tally.inside))
         if tally.completions >= 100 and not tally.inside:
-            little = max(little, abs(tally.area - tally.sojourn_s) / tally.area)
+            little = max(little, abs(tally.area_ns - tally.sojourn_ns) / tally.area_ns)
     host = played.engine.host
-    work = sum(node.demand_s for node in played.nodes.values())
-    utilisation = abs(host.busy_core_s - host.background_core_s - work) / work if work else 0.0
+    work = sum(node.demand_ns for node in played.nodes.values())
+    utilisation = abs(host.busy_ns - host.background_ns - work) / work if work else 0.0
     return {"little_gap": little, "flow_gap": flow, "utilisation_gap": utilisation}
 
 

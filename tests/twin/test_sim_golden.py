@@ -8,6 +8,8 @@ import pytest
 from sim import theory
 from sim.jobs import REFUSED
 from sim.program import Acquire, Cpu, Delay, Each, Parallel, Release
+from sim.resources import Pool
+from sim.streams import NS, exponential
 from tests.helpers import twin_harness as harness
 
 N = 40_000
@@ -37,8 +39,8 @@ def test_three_slots_of_a_node_are_an_mmc_queue() -> None:
     assert harness.holds(responses, theory.mmc_response_s(80.0, 0.030, 3))
 
 
-@pytest.mark.parametrize(("draw", "cv_squared"), [(harness.constant, 0.0), (harness.lognormal2, 4.0)])
-def test_a_single_thread_waits_according_to_pollaczek_and_khinchine(draw: harness.Draw, cv_squared: float) -> None:
+@pytest.mark.parametrize(("draw", "cv_squared"), [(harness.CONSTANT, 0.0), (harness.LOGNORMAL2, 4.0)])
+def test_a_single_thread_waits_according_to_pollaczek_and_khinchine(draw: harness.Law, cv_squared: float) -> None:
     """M/G/1: the wait grows with 1 + cv squared."""
     lab = harness.lab(seed=3, cores=2)
     lab.engine.node("redis", 1)
@@ -50,8 +52,8 @@ def test_a_single_thread_waits_according_to_pollaczek_and_khinchine(draw: harnes
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-@pytest.mark.parametrize("draw", [harness.exponential, harness.lognormal2], ids=["exp", "lognormal"])
-def test_the_shared_cpu_is_insensitive_to_the_distribution_of_demands(cores: int, draw: harness.Draw) -> None:
+@pytest.mark.parametrize("draw", [harness.EXPONENTIAL, harness.LOGNORMAL2], ids=["exp", "lognormal"])
+def test_the_shared_cpu_is_insensitive_to_the_distribution_of_demands(cores: int, draw: harness.Law) -> None:
     """M/G/c-PS is insensitive: exponential and lognormal demands give the mean of M/M/c."""
     lab = harness.lab(seed=4, cores=cores)
     lab.engine.node("jvm", 0)
@@ -82,8 +84,8 @@ def test_a_pool_with_a_full_queue_refuses_according_to_mm1k() -> None:
     M/M/1/4.
     """
     lab = harness.lab(seed=6)
-    lab.engine.pool("places", 1, admits=lambda running, waiting: waiting < 3)
-    lab.engine.bindings.delays["service"] = harness.stream(lab.rng, harness.exponential, 0.010)
+    lab.engine.bindings.pools["places"] = Pool(lab.engine.env, 1, lambda running, waiting: waiting < 3)
+    lab.engine.bindings.delays["service"] = exponential(0.010)
 
     responses, statuses = lab.open((Acquire("places"), Delay("service"), Release("places")), 90.0, N)
 
@@ -103,7 +105,7 @@ def test_users_with_think_time_are_the_machine_repair_model() -> None:
 
     throughput, response_s = theory.machine_repair(20, 0.5, 0.050, 2)
     assert harness.holds(responses, response_s)
-    assert N / lab.engine.env.now == pytest.approx(throughput, rel=0.03)
+    assert N / (lab.engine.env.now / NS) == pytest.approx(throughput, rel=0.03)
 
 
 def test_loops_in_a_row_are_a_jackson_network() -> None:
@@ -135,7 +137,7 @@ def test_a_fork_waits_for_the_slower_of_two_queues() -> None:
 def test_a_quorum_is_the_kth_of_n_answers(need: int, expected_s: float) -> None:
     """Three replicas with exponential delays of 10 ms: the mean of the k-th order statistic."""
     lab = harness.lab(seed=10)
-    lab.engine.bindings.delays["replica"] = harness.stream(lab.rng, harness.exponential, 0.010)
+    lab.engine.bindings.delays["replica"] = exponential(0.010)
     lab.engine.bindings.items["replicas"] = lambda job: (1, 2, 3)
 
     responses, _ = lab.open((Each("replicas", (Delay("replica"),), need),), 100.0, 20_000)
@@ -155,7 +157,7 @@ def test_the_laws_hold_on_every_station_of_a_run() -> None:
     lab.open((Cpu("gateway", "work"), Cpu("store", "work")), 120.0, 20_000)
 
     host = lab.engine.host
-    assert host.busy_core_s == pytest.approx(host.done_core_s, rel=1e-6)
+    assert host.busy_ns == pytest.approx(host.done_ns, rel=1e-6)
     for node in lab.engine.bindings.nodes.values():
         assert node.tally.arrivals == node.tally.completions == 20_000
-        assert node.tally.area == pytest.approx(node.tally.sojourn_s, rel=1e-6)
+        assert node.tally.area_ns == node.tally.sojourn_ns

@@ -1,0 +1,133 @@
+"""Two other CPU disciplines, to compare the run queue of `sim.resources.Host` with.
+
+| discipline | who runs |
+|---|---|
+| `ProcessorSharing` | n tasks on c cores run at rate min(1, c / n) each: the ideal that a fair scheduler approximates |
+| `CoreQueues` | a run queue for each core; an idle core takes a task of another only after a while |
+
+`docs/decisions/0016-cpu-discipline.md` has the stress test that chose the run queue. For sharing there is exact theory,
+against which the engines are tested.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from typing import Any
+
+import simpy
+
+from sim.resources import SLICE_NS, Core, Host, Process, Task, call_after
+
+
+class ProcessorSharing(Host):
+    """The cores, shared evenly: O(log n) an event by virtual time.
+
+    v grows at the common rate, a task that needs d ns of CPU and starts at v0 ends at v0 + d, and a heap
+    orders the completions. A change of n only changes the slope of v. `background_cores`: taken away for good.
+    """
+
+    def __init__(self, env: simpy.Environment, cores: int, background_cores: float = 0.0) -> None:
+        super().__init__(env, cores)
+        self.speed = max(cores - background_cores, 0.05 * cores)
+        self.running = 0
+        self.virtual = 0.0
+        self._busy_ns = 0.0
+        self._since_ns = 0
+        self._heap: list[tuple[float, int, Task]] = []
+        self._started = self._turn = 0
+        self._marks: dict[Task, float] = {}
+
+    def start(self, task: Task) -> None:
+        """As in `Host`."""
+        self._advance()
+        self.running += 1
+        self._started += 1
+        self._marks[task] = self.virtual
+        heapq.heappush(self._heap, (self.virtual + task.slice_ns, self._started, task))
+        self._set_next()
+
+    def received_ns(self, task: Task) -> int:
+        """As in `Host`."""
+        self._advance()
+        return round(self.virtual - self._marks[task])
+
+    def drop(self, process: Process) -> list[Task]:
+        """As in `Host`."""
+        self._advance()
+        dropped = [task for _, _, task in self._heap if task.process is process]
+        self._heap = [row for row in self._heap if row[2].process is not process]
+        heapq.heapify(self._heap)
+        self.running -= len(dropped)
+        self._set_next()
+        return dropped
+
+    def _rate(self) -> float:
+        return min(1.0, self.speed / max(self.running, 1))
+
+    def _advance(self) -> None:
+        elapsed, self._since_ns = self.env.now - self._since_ns, self.env.now
+        self.virtual += elapsed * self._rate()
+        self._busy_ns += elapsed * self._rate() * self.running
+        self.busy_ns = round(self._busy_ns)
+
+    def _set_next(self) -> None:
+        """Set the timer for the next completion."""
+        self._turn += 1
+        if self._heap:
+            wait_ns = math.ceil(max(self._heap[0][0] - self.virtual, 0.0) / self._rate())
+            call_after(self.env, wait_ns, self._ends, self._turn)
+
+    def _ends(self, event: Any) -> None:
+        if event.value != self._turn:
+            return
+        self._advance()
+        while self._heap and self._heap[0][0] <= self.virtual + 0.5:
+            task = heapq.heappop(self._heap)[2]
+            del self._marks[task]
+            self.running -= 1
+            self.done_ns += task.slice_ns
+            if task.process is not None:
+                task.process.finished(task)
+        self._set_next()
+
+
+class CoreQueues(Host):
+    """A queue for each core: a task that wakes takes an idle core, else it waits for the core it used last.
+
+    An idle core takes a waiting task of another core once it has been idle for `pull_after_ns`.
+    """
+
+    def __init__(self, env: simpy.Environment, cores: int, slice_ns: int = SLICE_NS, pull_after_ns: int = 0) -> None:
+        super().__init__(env, cores, slice_ns)
+        self.pull_after_ns = pull_after_ns
+        self._queues: dict[Core, deque[Task]] = {core: deque() for core in self.cores}
+        self._last_core: dict[Process | None, Core] = {}
+
+    def queue_of(self, core: Core) -> deque[Task]:
+        """Return the core's own queue."""
+        return self._queues[core]
+
+    def _preferred(self, task: Task) -> list[Core]:
+        return [self._last_core.get(task.process, self.cores[0]), *self.cores]
+
+    def _wait(self, task: Task) -> None:
+        core = self._last_core.get(task.process, self.cores[0])
+        self._queues[core].append(task)
+        self._limit_slices([core])
+
+    def _put(self, core: Core, task: Task, came_ns: int) -> None:
+        self._last_core[task.process] = core
+        super()._put(core, task, came_ns)
+
+    def _next(self, core: Core) -> None:
+        super()._next(core)
+        if core.task is None and any(self._queues.values()):  # whoever wakes from now on takes the idle core itself
+            call_after(self.env, self.pull_after_ns, self._pull, (core, core.turn))
+
+    def _pull(self, event: Any) -> None:
+        core, turn = event.value
+        longest = max(self._queues.values(), key=len)
+        if core.turn == turn and core.task is None and longest:
+            self._put(core, longest.popleft(), self.env.now)
