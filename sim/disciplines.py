@@ -12,13 +12,15 @@ against which the engines are tested.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import deque
 from typing import Any
 
 import simpy
 
 from sim.resources import SLICE_NS, Core, Host, Process, Task, call_after
+
+UNIT = 1024
+"""Virtual time is counted in parts of a nanosecond, speed in thousandths of a core: whole numbers, so that both engines agree."""
 
 
 class ProcessorSharing(Host):
@@ -30,63 +32,52 @@ class ProcessorSharing(Host):
 
     def __init__(self, env: simpy.Environment, cores: int, background_cores: float = 0.0) -> None:
         super().__init__(env, cores)
-        self.speed = max(cores - background_cores, 0.05 * cores)
-        self.running = 0
-        self.virtual = 0.0
-        self._busy_ns = 0.0
-        self._since_ns = 0
-        self._heap: list[tuple[float, int, Task]] = []
-        self._started = self._turn = 0
-        self._marks: dict[Task, float] = {}
+        self.speed = round(1000 * max(cores - background_cores, 0.05 * cores))
+        self._virtual = self._since_ns = self._turn = self._started = 0
+        self._heap: list[tuple[int, int, Task]] = []
 
     def start(self, task: Task) -> None:
         """As in `Host`."""
         self._advance()
-        self.running += 1
         self._started += 1
-        self._marks[task] = self.virtual
-        heapq.heappush(self._heap, (self.virtual + task.slice_ns, self._started, task))
+        heapq.heappush(self._heap, (self._virtual + UNIT * task.slice_ns, self._started, task))
         self._set_next()
 
     def received_ns(self, task: Task) -> int:
         """As in `Host`."""
         self._advance()
-        return round(self.virtual - self._marks[task])
+        ends = next(end for end, _, one in self._heap if one is task)
+        return task.slice_ns - (ends - self._virtual) // UNIT
 
     def drop(self, process: Process) -> list[Task]:
         """As in `Host`."""
         self._advance()
-        dropped = [task for _, _, task in self._heap if task.process is process]
+        dropped = [task for _, _, task in sorted(self._heap, key=lambda row: row[:2]) if task.process is process]
         self._heap = [row for row in self._heap if row[2].process is not process]
         heapq.heapify(self._heap)
-        self.running -= len(dropped)
         self._set_next()
         return dropped
 
-    def _rate(self) -> float:
-        return min(1.0, self.speed / max(self.running, 1))
-
     def _advance(self) -> None:
-        elapsed, self._since_ns = self.env.now - self._since_ns, self.env.now
-        self.virtual += elapsed * self._rate()
-        self._busy_ns += elapsed * self._rate() * self.running
-        self.busy_ns = round(self._busy_ns)
+        elapsed, self._since_ns, n = self.env.now - self._since_ns, self.env.now, len(self._heap)
+        gained = elapsed * UNIT if 1000 * n <= self.speed else elapsed * UNIT * self.speed // (1000 * n)
+        self._virtual += gained
+        self.busy_ns += gained * n // UNIT
 
     def _set_next(self) -> None:
         """Set the timer for the next completion."""
         self._turn += 1
         if self._heap:
-            wait_ns = math.ceil(max(self._heap[0][0] - self.virtual, 0.0) / self._rate())
+            left, n = max(self._heap[0][0] - self._virtual, 0), len(self._heap)
+            wait_ns = -(-left // UNIT) if 1000 * n <= self.speed else -(-left * 1000 * n // (UNIT * self.speed))
             call_after(self.env, wait_ns, self._ends, self._turn)
 
     def _ends(self, event: Any) -> None:
         if event.value != self._turn:
             return
         self._advance()
-        while self._heap and self._heap[0][0] <= self.virtual + 0.5:
+        while self._heap and self._heap[0][0] <= self._virtual + UNIT // 2:
             task = heapq.heappop(self._heap)[2]
-            del self._marks[task]
-            self.running -= 1
             self.done_ns += task.slice_ns
             if task.process is not None:
                 task.process.finished(task)

@@ -84,10 +84,10 @@ class Engine:
                     process = bound.fleets[node].node_of(ctx) if node in bound.fleets else bound.nodes[node]
                     if process.down:
                         raise Failed(process.down_status)
-                    items = bound.sizes[size](job) if size else 0.0
-                    demand_s = bound.units[f"{node}.{unit}"].demand_s(env.now // NS, items, share)
+                    cost = bound.units[f"{node}.{unit}"]
+                    demand_s = cost.demand_s(env.now // NS, bound.sizes[size](job) if size else 0.0, share)
                     if demand_s > 0.0:
-                        yield process.work(demand_s * bound.units[f"{node}.{unit}"].noise(job.draw()))
+                        yield process.work(demand_s * cost.noise(job.draw()))
                 case Delay(name):
                     pause_ns = ns(bound.delays[name](job.draw()))
                     if pause_ns:
@@ -98,7 +98,9 @@ class Engine:
                     yield from self.walk(job, then if bound.predicates[when](job) else otherwise)
                 case Acquire(name):
                     pool = bound.pools[name].enter(ctx)
-                    yield from pool.wait()
+                    slot = pool.request()
+                    if slot is not None:
+                        yield from pool.wait(slot)
                     job.held.append(pool)
                 case Release(name):
                     pool = bound.pools[name].held_by(ctx)

@@ -4,7 +4,7 @@
 |---|---|---|
 | `Host` | the cores: a run queue, from which each process runs for a slice at a time | |
 | `Process` | one process: an event loop or single thread (width 1), or any number of threads (0) | `yield process.work(s)` |
-| `Pool` | slots with a queue that may be bounded in length or in time | `yield from pool.wait()` |
+| `Pool` | slots with a queue that may be bounded in length or in time | `yield pool.request()` |
 
 Simulated time is a whole number of nanoseconds. Events of the same nanosecond happen in the order in which they were
 scheduled, as SimPy does it.
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import simpy
 
-from sim.stations import Tally
+from sim.stations import Amortization, Tally
 from sim.streams import NS, ns
 
 SLICE_NS = 2_800_000  # of the kernel's scheduler on two cores; docs/decisions/0016-cpu-discipline.md
@@ -123,10 +123,7 @@ class Host:
 
     def drop(self, process: Process) -> list[Task]:
         """Take the tasks of a dead process off the CPU and return them; CPU that they used stays counted."""
-        dropped = []
-        for core in self.cores:
-            if core.task is not None and core.task.process is process:
-                dropped.append(self._take_off(core))
+        dropped = [self._take_off(core) for core in self.cores if core.task is not None and core.task.process is process]
         for queue in (self.ready, self.urgent, *(self.queue_of(core) for core in self.cores)):
             waiting = [task for task in queue if task.process is process]
             dropped += waiting
@@ -166,7 +163,6 @@ class Host:
 
     def _take_off(self, core: Core) -> Task:
         task, ran_ns = core.task, self.env.now - core.since_ns
-        assert task is not None
         task.left_ns -= ran_ns
         self.busy_ns += ran_ns
         if task.process is None:
@@ -218,13 +214,6 @@ class Quota(Protocol):
         """Drop the tasks of a dead process that wait for its next period."""
 
 
-class Law(Protocol):
-    """How the cost of work falls with its rate (`sim.stations.Amortization`)."""
-
-    def factor(self, now_s: float, demand_s: float) -> float:
-        """Count `demand_s` of nominal work; return the factor on it."""
-
-
 class Process:
     """One process on the host: first come, first served for `width` tasks at a time (0: any number).
 
@@ -240,7 +229,7 @@ class Process:
         self.realtime = self.down = False
         self.down_status = 503
         self.quota: Quota | None = None
-        self.amortization: Law | None = None
+        self.amortization: Amortization | None = None
         self.slowness: Callable[[float], float] | None = None
         self.off_path = 0.0
         self.tally = Tally()
@@ -330,15 +319,9 @@ class Pool:
         self.queue.append(self.env.event())
         return self.queue[-1]
 
-    def wait(self) -> Wait:
-        """Take a slot, waiting for it. Raises Failed if the queue is full, or after `patience_ns`."""
-        slot = self.request()
-        if slot is None:
-            return
-        if self.patience_ns:
-            yield slot | self.env.timeout(self.patience_ns)
-        else:
-            yield slot
+    def wait(self, slot: simpy.Event) -> Wait:
+        """Wait for the event of `request`. Raises Failed after `patience_ns`."""
+        yield slot | self.env.timeout(self.patience_ns) if self.patience_ns else slot
         if not slot.triggered:
             self.queue.remove(slot)
             raise Failed(OF_MESH)
@@ -359,6 +342,4 @@ class Pool:
 
 def call_after(env: simpy.Environment, delay_ns: int, function: Callable[[Any], None], value: object = None) -> None:
     """Call `function(event)` after `delay_ns` of simulated time; `event.value` is `value`."""
-    callbacks = env.timeout(delay_ns, value).callbacks
-    assert callbacks is not None
-    callbacks.append(function)
+    env.timeout(delay_ns, value).callbacks.append(function)  # type: ignore[union-attr]

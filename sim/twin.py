@@ -24,7 +24,7 @@ from scenarios import spec, vocabulary, workload
 from scenarios.world import population, seeded_tweets
 from sim import demand, faults, outcome, theory
 from sim.calibration import Calibration
-from sim.replication import Played, Replication
+from sim.replication import COMPILED, Played, Replication
 from sim.state import Seeded
 
 REPLICATIONS = 5
@@ -66,9 +66,10 @@ def run(
     replications: int = REPLICATIONS,
     progress: Progress | None = None,
     scored_run: str = "",
+    engine: str = COMPILED,
 ) -> Prediction:
     """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
-    `past`: the seeded tweets; None draws them again.
+    `past`: the seeded tweets; None draws them again. `engine`: a word of `sim.replication.ENGINES`.
 
     Raises UnknownStep if the scenario needs something that the model or the calibration does not have.
     """
@@ -78,7 +79,7 @@ def run(
     count = max(1, replications)
     for index, factor in enumerate(factors(calibration, count)):
         costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
-        played.append(Replication(scenario, costs, seeded, scenario.seed + index).play(tape))
+        played.append(Replication(scenario, costs, seeded, scenario.seed + index, engine=engine).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
     summaries = [percentiles(one, scenario) for one in played]
@@ -89,7 +90,7 @@ def run(
     intervals = _intervals(summaries)
     said = remarks(played[chosen], scenario, calibration)
     notes = {
-        "how": "SimPy, one run queue for all cores",
+        "how": f"engine {engine}, one run queue for all cores",
         "calibration": calibration.brief(),
         "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
         "laws": checked_laws,

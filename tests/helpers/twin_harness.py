@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim import theory
+from sim.compiled.layout import BUSY_NS
 from sim.disciplines import ProcessorSharing
 from sim.engine import Engine
 from sim.jobs import Context, Job, Unit
@@ -25,10 +27,12 @@ EXPONENTIAL, CONSTANT, LOGNORMAL2 = exponential(1.0), constant(1.0), lognormal(2
 
 @dataclass
 class Lab:
-    """One engine with its seed."""
+    """One engine with its seed. `compiled`: run its programs on the compiled engine."""
 
     engine: Engine
     seed: int
+    compiled: bool = False
+    machine: Any = None
 
     def unit(self, node: str, name: str, mean_s: float, law: Law = EXPONENTIAL) -> None:
         """Define a unit of work at a node. `law`: of its demand, mean 1."""
@@ -48,22 +52,19 @@ class Lab:
 
     def open(self, steps: tuple[Step, ...], rate_per_s: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (response seconds, status) of n Poisson arrivals, in order of departure."""
-        env, ended = self.engine.env, []
-        self.engine.link(steps)
         gaps = Stream(self.seed, "gaps", exponential(1.0 / rate_per_s))
-
-        def arrivals() -> Generator[Any, Any, None]:
-            for number in range(n):
-                yield env.timeout(ns(next(gaps)))
-                env.process(self.request(steps, number, ended))
-
-        env.process(arrivals())
-        env.run()
-        responses, statuses = zip(*ended, strict=True)
+        due_ns = list(itertools.accumulate(ns(next(gaps)) for _ in range(n)))
+        responses, statuses = zip(*self.at(steps, due_ns), strict=True)
         return np.asarray(responses) / NS, np.asarray(statuses)
 
     def at(self, steps: tuple[Step, ...], due_ns: list[int]) -> list[tuple[int, int]]:
         """Return (response ns, status) of requests at `due_ns`, in order of departure."""
+        if self.compiled:
+            from sim.compiled.machine import Machine
+
+            self.machine = Machine(self.engine, self.seed, due_ns[-1] // NS + 600)
+            self.machine.open(steps, due_ns)
+            return self.machine.ended()
         env, ended = self.engine.env, []
         self.engine.link(steps)
 
@@ -76,26 +77,14 @@ class Lab:
         env.run()
         return ended
 
-    def closed(self, steps: tuple[Step, ...], users: int, think_s: float, n: int) -> np.ndarray:
-        """Return response seconds of n requests by `users` who think between them."""
-        env, ended = self.engine.env, []
-        self.engine.link(steps)
-        thinks = Stream(self.seed, "thinks", exponential(think_s))
-
-        def user() -> Generator[Any, Any, None]:
-            while len(ended) < n:
-                yield env.timeout(ns(next(thinks)))
-                yield env.process(self.request(steps, len(ended) + int(env.now), ended))
-
-        for _ in range(users):
-            env.process(user())
-        env.run()
-        return np.asarray([took for took, _ in ended]) / NS
+    def busy_s(self) -> float:
+        """Return the CPU seconds that were used."""
+        return (int(self.machine.rows[0, BUSY_NS]) if self.machine is not None else self.engine.host.busy_ns) / NS
 
 
-def lab(seed: int, cores: int = 1) -> Lab:
+def lab(seed: int, cores: int = 1, compiled: bool = False) -> Lab:
     """Return a new engine whose cores are shared evenly."""
-    return Lab(Engine(cores, ProcessorSharing), seed)
+    return Lab(Engine(cores, ProcessorSharing), seed, compiled)
 
 
 def holds(values: np.ndarray, expected: float, errors: float = 4.0) -> bool:

@@ -199,7 +199,9 @@ def test_a_slow_service_fills_only_its_own_slots_in_a_gateway() -> None:
 
     def waits(pool: str, name: str) -> Any:
         try:
-            yield from places[pool].wait()
+            slot = places[pool].request()
+            if slot is not None:
+                yield from places[pool].wait(slot)
             results.append((name, "in", env.now / NS))
         except Failed as failure:
             results.append((name, failure.status, env.now / NS))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from reports import finish, record
 from scenarios import spec
-from sim import calibration, faults, services, twin
+from sim import calibration, faults, replication, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
 from tweetlab.calibrate import fingerprint, store
@@ -33,6 +33,7 @@ class RunRequest:
     `keep`: do not stop the lab at the end if this run started it. `keep_data`: do not reset the lab before
     the run. `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of
     the machine affects both alike; None for none. `observe`: use a lab with the observability stack.
+    `engine`: of the twin, a word of sim.replication.ENGINES. `replications`: of its prediction.
     """
 
     scenario: spec.Scenario
@@ -44,12 +45,21 @@ class RunRequest:
     calibration_file: str = ""
     versus: spec.Scenario | None = None
     observe: bool = False
+    engine: str = replication.COMPILED
+    replications: int = twin.REPLICATIONS
 
 
 def check_on(word: str) -> str:
     """Return `word` if --on allows it. Raises WrongInput."""
     if word not in ON:
         raise WrongInput(f"--on is {word!r}; it must be one of {', '.join(ON)}.")
+    return word
+
+
+def check_engine(word: str) -> str:
+    """Return `word` if --engine allows it. Raises WrongInput."""
+    if word not in replication.ENGINES:
+        raise WrongInput(f"--engine is {word!r}; it must be one of {', '.join(replication.ENGINES)}.")
     return word
 
 
@@ -101,12 +111,13 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
             if result.interrupted:
                 break
     if used is not None:
-        runs = [predict(run, *sides[n % len(sides)], used, screen) for n, run in enumerate(runs)]
+        runs = [predict(run, *sides[n % len(sides)], used, screen, request.engine, request.replications)
+                for n, run in enumerate(runs)]
     return runs
 
 
 def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, calibrated: calibration.Calibration,
-            screen: Screen) -> record.Run:
+            screen: Screen, engine: str = replication.COMPILED, replications: int = twin.REPLICATIONS) -> record.Run:
     """Predict the same run with the twin and add the prediction to its report.
 
     Returns `run` unchanged, with a warning, where the twin does not model a route or a fault of the scenario.
@@ -114,9 +125,9 @@ def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, ca
     if unknown := unmodelled(inputs, scenario):
         screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
         return run
-    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
+    with screen.step(f"twin: {replications} replications"):
         predicted = twin.run(scenario, calibrated, inputs.tape, inputs.world.graph, past=inputs.world.past,
-                             scored_run=run.run_id,
+                             scored_run=run.run_id, engine=engine, replications=replications,
                              progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
     foreign = store.NOT_HERE in predicted.label
     return finish.add_twin(run, predicted.facts, predicted.label, in_sample=predicted.in_sample,
@@ -137,8 +148,9 @@ def _predict_alone(request: RunRequest, screen: Screen) -> record.Run:
         raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario contains. To fix: run it on "
                           "the real system, --on system.")
     used = _calibration(request.calibration_file, screen)
-    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
-        predicted = twin.run(scenario, used, inputs.tape, inputs.world.graph, past=inputs.world.past)
+    with screen.step(f"twin: {request.replications} replications"):
+        predicted = twin.run(scenario, used, inputs.tape, inputs.world.graph, past=inputs.world.past, engine=request.engine,
+                             replications=request.replications)
     return finish.finish(home.RUNS, predicted.facts)
 
 
