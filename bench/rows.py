@@ -249,33 +249,33 @@ def _services_image() -> float:
 
 
 def _twin_speed() -> float:
-    from bench import twin_rows
+    from bench.twin import speed
 
-    return twin_rows.twin_requests_per_s()
+    return speed.twin_requests_per_s()
 
 
 def _simpy_speed() -> float:
-    from bench import twin_rows
+    from bench.twin import speed
 
-    return twin_rows.simpy_requests_per_s()
+    return speed.simpy_requests_per_s()
 
 
 def _mm2_ciw() -> float:
-    from bench import twin_rows
+    from bench.twin import speed
 
-    return twin_rows.mm2_vs_ciw()
+    return speed.mm2_vs_ciw()
 
 
 def _mm2_simpy() -> float:
-    from bench import twin_rows
+    from bench.twin import speed
 
-    return twin_rows.mm2_vs_simpy()
+    return speed.mm2_vs_simpy()
 
 
 def _twin_answer() -> float:
-    from bench import twin_rows
+    from bench.twin import speed
 
-    return twin_rows.twin_answer_s()
+    return speed.twin_answer_s()
 
 
 ROWS: tuple[Row, ...] = (

@@ -32,7 +32,8 @@ class Accounts:
 
     `starts_s`, `ends_s`: float64, shape (windows,), from the start of the load. `stage`: int64, shape (windows,),
     index of the stage. `cores`: node -> float64, shape (windows,). `busy_cores`, `foreign_cores`: of the host, and
-    those that no listed process owns. `closed`: bool, shape (windows,).
+    those that no listed process owns. `closed`: bool, shape (windows,). `probe_us`: mean CPU of one piece of work of the speed
+    probe, µs, shape (windows,); None if there was none.
     """
 
     starts_s: Floats
@@ -42,6 +43,7 @@ class Accounts:
     busy_cores: Floats
     foreign_cores: Floats
     closed: NDArray[np.bool_]
+    probe_us: Floats | None = None
 
     @property
     def dropped(self) -> float:
@@ -67,7 +69,16 @@ def of_run(series: pd.DataFrame, stages: Sequence[tuple[float, float]]) -> Accou
     cores = {str(node): _mean(rows, starts, ends) for node, rows in cpu.groupby("node")}
     busy = _mean(host, starts, ends)
     foreign = busy - np.sum(list(cores.values()), axis=0)
-    return Accounts(starts, ends, np.asarray([one[2] for one in bounds]), cores, busy, foreign, closes(busy, foreign))
+    return Accounts(starts, ends, np.asarray([one[2] for one in bounds]), cores, busy, foreign, closes(busy, foreign),
+                    _probe_us(series, starts, ends))
+
+
+def _probe_us(series: pd.DataFrame, starts: Floats, ends: Floats) -> Floats | None:
+    pieces, took = (series[(series["name"] == name) & series["value"].notna()] for name in ("probes", "probe_us"))
+    if pieces.empty or took.empty:
+        return None
+    count = _mean(pieces, starts, ends)
+    return np.asarray(_mean(took, starts, ends) / np.maximum(count, 1e-9)) if (count > 0.0).all() else None
 
 
 def closes(busy_cores: Floats, foreign_cores: Floats) -> NDArray[np.bool_]:

@@ -19,11 +19,12 @@ from typing import Any
 
 from sim import services
 from sim.bandwidth import Bandwidth
+from sim.clock import call_after
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance
 from sim.jobs import Context, Job, Unit
 from sim.program import Cpu
-from sim.resources import Process, Wait, call_after
+from sim.resources import Process, Wait
 from sim.streams import NS, constant, ns
 from system.kernel.policies import AutoscaleKnobs, Policies
 from system.kernel.resilience import scaling

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import simpy
-
-from sim.resources import Host, Task, call_after
+from sim.clock import Environment, call_after
+from sim.resources import Host, Task
 from sim.streams import ns
 
 PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which sim may not import; a test keeps them equal
@@ -33,7 +32,7 @@ class Bandwidth:
     periods in which the process had to wait.
     """
 
-    def __init__(self, env: simpy.Environment, host: Host, cores: float, phase_s: float = 0.0,
+    def __init__(self, env: Environment, host: Host, cores: float, phase_s: float = 0.0,
                  period_s: float = PERIOD_S) -> None:
         self.env, self.host = env, host
         self.budget_ns, self.period_ns, self.phase_ns = ns(cores * period_s), ns(period_s), ns(phase_s)
@@ -83,9 +82,10 @@ class Bandwidth:
             self._left_ns = self.budget_ns
 
     def _next_period(self, event: Any) -> None:
-        if self._waiting is event.value:
+        task: Task = event.value
+        if self._waiting is task:
             self._waiting = None
-            self.start(event.value)
+            self.start(task)
 
     def _watch(self) -> None:
         """Charge the running task to the period that ends, and give it the budget of the next one."""

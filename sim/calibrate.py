@@ -79,40 +79,43 @@ def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
     `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
     record has too few operations or no CPU series, or if too many of its windows do not close.
     """
-    known = prior or default()
+    return _fitted(run, prior or default(), FULL)
+
+
+def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
+    """Return `prior` with one factor and one exponent per process, and the delays of hops, fitted to a short run.
+
+    `prior`: None for the shipped default. The ratios between units of work stay those of the prior, and so do delays of
+    hops that the run has seldom seen. Raises WrongInput as `full`.
+    """
+    return _fitted(run, prior or default(), QUICK)
+
+
+def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
     replayed = replay(run, known.cores)
     _require_closed(replayed)
     work = counted(replayed, known)
-    units, background, exponents, cpu = demands(replayed, work, known)
-    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents)
+    units, background, exponents, cpu = demands(replayed, work, known, together=label == QUICK)
+    with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents,
+                                   core_speed=core_speed_of(run) or known.core_speed)
     shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
-                                        slowness_of(cpu))
+                                        slowness_of(cpu), shift=label == QUICK)
+    source = provenance(run, len(replayed.tape))
     return dataclasses.replace(
         with_cpu,
-        label=FULL,
+        label=label,
         delays=shapes,
         off_path=off_path,
         in_sample_of=run.run_id,
-        provenance=provenance(run, len(replayed.tape)),
+        provenance={**source, "ratios_of": dict(known.provenance)} if label == QUICK else source,
         diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
 
 
-def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
-    """Return `prior` with one factor and one exponent per process fitted to a short run; None: the shipped default.
-
-    The ratios between units of work and the delays stay those of the prior. Raises WrongInput as `full`.
-    """
-    known = prior or default()
-    replayed = replay(run, known.cores)
-    _require_closed(replayed)
-    work = counted(replayed, known)
-    units, background, exponents, cpu = demands(replayed, work, known, together=True)
-    return dataclasses.replace(
-        known, label=QUICK, units=units, background_cores=background, exponents=exponents, in_sample_of=run.run_id,
-        provenance={**provenance(run, len(replayed.tape)), "ratios_of": dict(known.provenance)},
-        diagnostics={**cpu, "dropped_windows": round(replayed.accounts.dropped, 3)},
-    )
+def core_speed_of(run: record.Run) -> speed.CoreSpeed | None:
+    """Return how the speed of the cores changed during a run; None if it was not probed."""
+    found = run.document["platform"].get("core_speed")
+    return speed.CoreSpeed(**found) if found else None
 
 
 def slowness_of(diagnostics: Mapping[str, Any]) -> Callable[[float], float]:
@@ -220,7 +223,8 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         spreads = demand.PRIOR_SPREAD if together else np.asarray(
             [AUDIENCE_SPREAD if part == "both" else demand.PRIOR_SPREAD for _, part in names])
         fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
-    slow = np.ones(len(spans)) if together else _slowness(fits)
+    probed = accounts.probe_us
+    slow = _slowness(fits, None if probed is None else probed[closed])
     exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
     for node, one in fits.items():
         fitted = one.fit(slow)
@@ -253,14 +257,14 @@ class _NodeFit:
         return demand.fit(self.design, idle + np.maximum(self.measured - idle, 0.0) / slow, self.prior, resamples=resamples)
 
 
-def _slowness(fits: Mapping[str, _NodeFit]) -> NDArray[np.float64]:
-    """Return the slowness of each window: what the residuals of all steady processes have in common."""
+def _slowness(fits: Mapping[str, _NodeFit], probed: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the slowness of each window: what the speed probe and the residuals of all steady processes have in common."""
     steady = {node: one for node, one in fits.items() if node in services.EVENT_LOOPS or node == services.HAPROXY}
     slow = np.ones(len(next(iter(steady.values())).measured))
     for _ in range(SPEED_ROUNDS):
         expected = {node: one.fit(slow, resamples=0).cores(one.design, 0.0) for node, one in steady.items()}
         measured = {node: np.maximum(one.measured - one.prior.idle_cores, 0.0) for node, one in steady.items()}
-        slow = speed.slowness(measured, expected)
+        slow = speed.slowness(measured, expected, probed)
     return slow
 
 

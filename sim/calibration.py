@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sim.speed import CoreSpeed
 from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
@@ -78,10 +79,9 @@ class Calibration:
     """All parameters of a prediction.
 
     `cores`: of the machine. `exponents`: by node; a node without one has constant costs. `off_path`: share of a node's CPU
-    that no request waits for. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
-    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from.
-    `fingerprint`: of the machine and the
-    versions it holds for (`sim.fingerprint`). `diagnostics`: condition
+    that no request waits for. `background_cores`: CPU that is used independent of load, by node. `core_speed`: how the
+    speed of each core changes. `noise_cv`: coefficient of variation of one unit's demand. `in_sample_of`: id of the run it
+    was made from. `fingerprint`: of the machine and the versions it holds for (`sim.fingerprint`). `diagnostics`: condition
     number and residuals by node, residuals of the delays.
     """
 
@@ -92,6 +92,7 @@ class Calibration:
     exponents: Mapping[str, Exponent] = field(default_factory=dict)
     off_path: Mapping[str, float] = field(default_factory=dict)
     background_cores: Mapping[str, float] = field(default_factory=dict)
+    core_speed: CoreSpeed = field(default_factory=CoreSpeed)
     noise_cv: float = 0.5
     in_sample_of: str = ""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
@@ -161,6 +162,7 @@ def load(path: Path) -> Calibration:
         raw["delays"] = {
             name: DelayShape(tuple(shape["quantiles_ms"]), shape.get("source", "")) for name, shape in raw["delays"].items()
         }
+        raw["core_speed"] = CoreSpeed(**raw.get("core_speed", {}))
         raw["exponents"] = {name: Exponent(**one) for name, one in raw.get("exponents", {}).items()}
         return _completed(Calibration(**raw))
     except (KeyError, TypeError, AttributeError) as problem:

@@ -86,14 +86,16 @@ COLUMNS = ("route", "source", "due", "sent", "done", "gateway", "service", "stor
 
 
 def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape,
-        spans: Sequence[tuple[float, float]], slowness: Callable[[float], float] | None = None,
+        spans: Sequence[tuple[float, float]], slowness: Callable[[float], float] | None = None, *, shift: bool = False,
         ) -> tuple[dict[str, DelayShape], dict[str, float], dict[str, Any]]:
     """Return (delays, share of CPU off the path by node, remaining gap by hop) for a run.
 
     `spans`: (start, end) of its low-load parts, s. Hops with few samples keep the delay of `start`. Where a hop takes
     longer in the model than measured although its delay is zero, part of the CPU of its processes is not waited for.
-    `slowness`: factor on all CPU by time, s.
+    `slowness`: factor on all CPU by time, s. `shift`: keep the form of each delay of `start` and move it by one value,
+    because a short run says little about a tail.
     """
+    moved = _shifted if shift else _moved
     measured = _cut(operations(run), spans)
     behind = _behind(run)
     shapes, off_path = dict(start.delays), dict(start.off_path)
@@ -115,9 +117,9 @@ def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Se
                 off_path |= _off_path(hop, shapes[hop.delay], off_path, wanted[hop.delay], found[hop.delay])
         for name, samples in found.items():
             if len(samples):
-                shapes[name] = _shape(np.maximum(_moved(shapes[name], wanted[name], samples), 0.0), run.run_id)
+                shapes[name] = _shape(np.maximum(moved(shapes[name], wanted[name], samples), 0.0), run.run_id)
         if len(behind) >= LEAST and len(late):
-            shapes[DELIVERY] = _shape(np.maximum(_moved(shapes[DELIVERY], behind, late), 0.0), run.run_id)
+            shapes[DELIVERY] = _shape(np.maximum(moved(shapes[DELIVERY], behind, late), 0.0), run.run_id)
     return shapes, off_path, {"gap_ms": gaps}
 
 
@@ -194,6 +196,11 @@ def _moved(shape: DelayShape, measured: Floats, simulated: Floats) -> Floats:
     inner = np.clip(steps, 0.005, 0.995)  # the extremes of two samples say little about a delay
     gap = np.quantile(measured, inner) - np.quantile(simulated, inner)
     return np.asarray(np.sort(old + gap), dtype=np.float64)
+
+
+def _shifted(shape: DelayShape, measured: Floats, simulated: Floats) -> Floats:
+    """Return the delay's quantiles plus the gap between the two samples' medians."""
+    return np.asarray(shape.quantiles_ms) + float(np.median(measured) - np.median(simulated))
 
 
 def _shape(quantiles_ms: Floats, source: str) -> DelayShape:

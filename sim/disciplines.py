@@ -15,9 +15,8 @@ import heapq
 from collections import deque
 from typing import Any
 
-import simpy
-
-from sim.resources import SLICE_NS, Core, Host, Process, Task, call_after
+from sim.clock import Environment, call_after
+from sim.resources import SLICE_NS, Core, Host, Process, Task
 
 UNIT = 1024
 """Virtual time is counted in parts of a nanosecond, speed in thousandths of a core: whole numbers, so that both engines agree."""
@@ -30,7 +29,7 @@ class ProcessorSharing(Host):
     orders the completions. A change of n only changes the slope of v. `background_cores`: taken away for good.
     """
 
-    def __init__(self, env: simpy.Environment, cores: int, background_cores: float = 0.0) -> None:
+    def __init__(self, env: Environment, cores: int, background_cores: float = 0.0) -> None:
         super().__init__(env, cores)
         self.speed = round(1000 * max(cores - background_cores, 0.05 * cores))
         self._virtual = self._since_ns = self._turn = self._started = 0
@@ -90,22 +89,19 @@ class CoreQueues(Host):
     An idle core takes a waiting task of another core once it has been idle for `pull_after_ns`.
     """
 
-    def __init__(self, env: simpy.Environment, cores: int, slice_ns: int = SLICE_NS, pull_after_ns: int = 0) -> None:
+    def __init__(self, env: Environment, cores: int, slice_ns: int = SLICE_NS, pull_after_ns: int = 0) -> None:
         super().__init__(env, cores, slice_ns)
         self.pull_after_ns = pull_after_ns
-        self._queues: dict[Core, deque[Task]] = {core: deque() for core in self.cores}
+        for core in self.cores:
+            core.queue = deque()
         self._last_core: dict[Process | None, Core] = {}
 
-    def queue_of(self, core: Core) -> deque[Task]:
-        """Return the core's own queue."""
-        return self._queues[core]
-
-    def _preferred(self, task: Task) -> list[Core]:
-        return [self._last_core.get(task.process, self.cores[0]), *self.cores]
+    def _preferred(self, process: Process | None) -> list[Core]:
+        return [self._last_core.get(process, self.cores[0]), *self.cores]
 
     def _wait(self, task: Task) -> None:
         core = self._last_core.get(task.process, self.cores[0])
-        self._queues[core].append(task)
+        core.queue.append(task)
         self._limit_slices([core])
 
     def _put(self, core: Core, task: Task, came_ns: int) -> None:
@@ -114,11 +110,11 @@ class CoreQueues(Host):
 
     def _next(self, core: Core) -> None:
         super()._next(core)
-        if core.task is None and any(self._queues.values()):  # whoever wakes from now on takes the idle core itself
+        if core.task is None and any(one.queue for one in self.cores):  # whoever wakes from now on takes the idle core itself
             call_after(self.env, self.pull_after_ns, self._pull, (core, core.turn))
 
     def _pull(self, event: Any) -> None:
         core, turn = event.value
-        longest = max(self._queues.values(), key=len)
+        longest = max((one.queue for one in self.cores), key=len)
         if core.turn == turn and core.task is None and longest:
             self._put(core, longest.popleft(), self.env.now)

@@ -12,6 +12,7 @@ from typing import Any
 
 import simpy
 
+from sim.clock import Environment
 from sim.jobs import GATEWAY_TIMEOUT, Bindings, Context, Job
 from sim.program import (
     Acquire,
@@ -40,8 +41,8 @@ from sim.streams import NS, mixed, ns
 class Engine:
     """Runs programs on a SimPy environment. `trace`: (time ns, key of the job, kind of step) of each step, if it is a list."""
 
-    def __init__(self, cores: float, host: Callable[[simpy.Environment, int], Host] = Host) -> None:
-        self.env = simpy.Environment(initial_time=0)
+    def __init__(self, cores: float, host: Callable[[Environment, int], Host] = Host) -> None:
+        self.env = Environment(initial_time=0)
         self.host = host(self.env, int(cores))
         self.bindings = Bindings()
         self.groups: dict[str, list[PollLoop]] = {}
@@ -73,10 +74,10 @@ class Engine:
 
     def walk(self, job: Job, steps: tuple[Step, ...]) -> Wait:
         """Do the steps one after the other. Raises Failed with the status of the first that fails."""
-        env, bound, ctx = self.env, self.bindings, job.ctx
+        env, bound, ctx, trace = self.env, self.bindings, job.ctx, self.trace
         for step in steps:
-            if self.trace is not None:
-                self.trace.append((env.now, job.key, type(step).__name__))
+            if trace is not None:
+                trace.append((env.now, job.key, type(step).__name__))
             match step:
                 case Cpu(node, unit, size, share):
                     if ctx.ended:
@@ -89,7 +90,8 @@ class Engine:
                     if demand_s > 0.0:
                         yield process.work(demand_s * cost.noise(job.draw()))
                 case Delay(name):
-                    pause_ns = ns(bound.delays[name](job.draw()))
+                    law = bound.delays[name]
+                    pause_ns = ns(law(job.draw()))
                     if pause_ns:
                         yield env.timeout(pause_ns)
                 case Effect(name):

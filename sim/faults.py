@@ -53,7 +53,10 @@ class FaultWindow:
 class Plant(Protocol):
     """What faults act on: the processes and the cache of a replication, in either engine."""
 
-    nodes: Mapping[str, Process]
+    @property
+    def nodes(self) -> Mapping[str, Process]:
+        """The processes by name."""
+        ...
 
     def keys(self) -> int:
         """Return the number of keys in the cache."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import simpy
-
+from sim.clock import Environment
 from sim.jobs import Context
 from sim.resources import Pool, Process
 from sim.streams import ns
@@ -33,7 +32,7 @@ def seats_of(knobs: AutoscaleKnobs) -> int:
 class Seats(Pool):
     """The requests inside one instance. `answers`, `errors`: since its start."""
 
-    def __init__(self, env: simpy.Environment, places: int = SEATS) -> None:
+    def __init__(self, env: Environment, places: int = SEATS) -> None:
         super().__init__(env, places, patience_ns=ns(PATIENCE_S))
         self.answers = self.errors = 0
 
@@ -49,7 +48,7 @@ class Seats(Pool):
         super().release(status)
 
 
-def bulkheads(env: simpy.Environment, names: Sequence[str], knobs: Policies) -> dict[str, Pool]:
+def bulkheads(env: Environment, names: Sequence[str], knobs: Policies) -> dict[str, Pool]:
     """Return a gateway's slots for each of the services `names`.
 
     Without a free slot within `deadline.store_s` the answer is 503.

@@ -12,7 +12,7 @@ from typing import Any
 
 import simpy
 
-from sim.resources import call_after
+from sim.clock import Environment, call_after
 from sim.streams import ns
 
 Around = Callable[[list[Any]], Generator[simpy.Event, Any, None]]
@@ -36,7 +36,7 @@ class PollLoop:
     """
 
     def __init__(
-        self, env: simpy.Environment, poll_ns: Callable[[], int], handle: Callable[[Any], Generator[simpy.Event, Any, int]],
+        self, env: Environment, poll_ns: Callable[[], int], handle: Callable[[Any], Generator[simpy.Event, Any, int]],
         lanes: int, *, gather_ns: int = 0, bundle: Callable[[list[Any]], Any] | None = None,
         begin: Around | None = None, commit: Around | None = None,
     ) -> None:  # fmt: skip
@@ -137,7 +137,7 @@ class GroupCommit:
     `flushes`: seconds of one flush after the other.
     """
 
-    def __init__(self, env: simpy.Environment, flushes: Iterator[float]) -> None:
+    def __init__(self, env: Environment, flushes: Iterator[float]) -> None:
         self.env, self.flushes = env, flushes
         self._waiting: list[simpy.Event] = []
         self._flushing: list[simpy.Event] = []

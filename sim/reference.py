@@ -24,7 +24,7 @@ from sim.model import EffectRow, Model
 from sim.queues import GroupCommit, PollLoop
 from sim.resources import SLICE_NS, Host, Process, Wait
 from sim.state import Seeded, World
-from sim.stations import Amortization
+from sim.stations import Amortization, Pace
 from sim.streams import NS, Stream, exponential, key_of, lognormal, mixed, ns, quantiles, uniform
 from system.kernel.resilience import retry
 
@@ -45,6 +45,15 @@ def _background(seed: int, cores: float) -> Iterator[tuple[int, int]] | None:
     demands = Stream(seed, "background", exponential(BACKGROUND_TASK_S))
     pauses = Stream(seed, "background pauses", exponential(BACKGROUND_TASK_S / cores))
     return ((ns(pause), ns(demand)) for pause, demand in zip(pauses, demands, strict=False))
+
+
+def _paces(seed: int, calibration: Calibration) -> list[Pace]:
+    """Return the speed of each core; [] if it is constant."""
+    speed = calibration.core_speed
+    if speed.constant:
+        return []
+    return [Pace(speed.slow, speed.share, speed.changes_per_s, Stream(seed, f"speed of core {core}", exponential(1.0)))
+            for core in range(int(calibration.cores))]
 
 
 def initial_instances(platform: str) -> int:
@@ -88,7 +97,8 @@ class ReferenceReplication:
         self._slowness = slowness
         self.seed, self.key = seed, key_of(seed, "operations")
         background = _background(seed, sum(calibration.background_cores.values())) if fill else None
-        self.engine = Engine(calibration.cores, lambda env, cores: Host(env, cores, background=background))
+        paces = _paces(seed, calibration)
+        self.engine = Engine(calibration.cores, lambda env, cores: Host(env, cores, background=background, paces=paces))
         self.world = World(seeded, start_ms=1_790_000_000_000)
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2
@@ -217,7 +227,14 @@ class Plant:
     def __init__(self, replication: ReferenceReplication) -> None:
         self._world, self._loops = replication.world, replication.loops
         self.nodes = replication.engine.bindings.nodes
-        self.keys, self.lose_cache = self._world.keys, self._world.lose_cache
+
+    def keys(self) -> int:
+        """Return the number of keys in the cache."""
+        return self._world.keys()
+
+    def lose_cache(self) -> None:
+        """Empty the cache."""
+        self._world.lose_cache()
 
     def crash(self, name: str, status: int) -> None:
         """Kill a process, and stop its consumers."""
@@ -227,6 +244,6 @@ class Plant:
 
     def restart(self, name: str) -> None:
         """Start the process again."""
-        self.nodes[name].restart()
+        self.nodes[name].down = False
         for loop in self._loops.get(name, ()):
             loop.resume()

@@ -14,10 +14,11 @@ from sim.reference import BACKGROUND_TASK_S, CREATES, SLICE_S, Played, Reference
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
 
-__all__ = ["BACKGROUND_TASK_S", "COMPILED", "CREATES", "ENGINES", "SIMPY", "SLICE_S", "Played", "Replication"]
+__all__ = ["BACKGROUND_TASK_S", "COMPILED", "CREATES", "DEFAULT", "ENGINES", "SIMPY", "SLICE_S", "Played", "Replication"]
 
 COMPILED, SIMPY = "compiled", "simpy"
 ENGINES = (COMPILED, SIMPY)
+DEFAULT = COMPILED
 
 
 class Replication:
@@ -29,7 +30,7 @@ class Replication:
 
     def __init__(
         self, scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, seed: int, count_work: bool = False,
-        slowness: Callable[[float], float] | None = None, engine: str = COMPILED,
+        slowness: Callable[[float], float] | None = None, engine: str = DEFAULT,
     ) -> None:  # fmt: skip
         if engine not in ENGINES:
             raise WrongInput(f"--engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")

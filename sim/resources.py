@@ -13,12 +13,13 @@ scheduled, as SimPy does it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import simpy
 
-from sim.stations import Amortization, Tally
+from sim.clock import Environment, call_after
+from sim.stations import Amortization, Pace, Tally
 from sim.streams import NS, ns
 
 SLICE_NS = 2_800_000  # of the kernel's scheduler on two cores; docs/decisions/0016-cpu-discipline.md
@@ -43,7 +44,7 @@ class Task(simpy.Event):
     `rest_ns`: what it still needs; `slice_ns`: of that, what its quota allows now; `left_ns`: of the slice, not yet received.
     """
 
-    def __init__(self, env: simpy.Environment, process: Process | None, need_ns: int) -> None:
+    def __init__(self, env: Environment, process: Process | None, need_ns: int) -> None:
         super().__init__(env)
         self.process = process
         self.urgent = process is not None and process.realtime
@@ -55,9 +56,12 @@ class Core:
     """One core: its task, since `since_ns`, of a process that came onto it at `came_ns`; `due_ns`: when its timer fires.
 
     `turn`: makes older timers void. `after`: the process whose task has just ended; it may continue with another one.
+    `queue`: the tasks that wait for this core, or for any.
+    `speed`: None: constant. `pace`: what a nanosecond of CPU takes since `since_ns`, in parts of Pace.UNIT.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: deque[Task], speed: Pace | None) -> None:
+        self.queue, self.speed, self.pace = queue, speed, Pace.UNIT
         self.task: Task | None = None
         self.after: Process | None = None
         self.since_ns = self.came_ns = self.due_ns = self.turn = 0
@@ -68,14 +72,14 @@ class Host:
 
     A process leaves its core when it has nothing to do (an event loop works off its queue first), or after a slice if
     others wait. A real-time task displaces the ordinary one that came onto its core first. `background`: (pause, CPU)
-    in ns of the tasks of idle processes and of the kernel.
+    in ns of the tasks of idle processes and of the kernel. `paces`: the speed of each core; none: constant.
     """
 
-    def __init__(self, env: simpy.Environment, cores: int, slice_ns: int = SLICE_NS,
-                 background: Iterator[tuple[int, int]] | None = None) -> None:
+    def __init__(self, env: Environment, cores: int, slice_ns: int = SLICE_NS,
+                 background: Iterator[tuple[int, int]] | None = None, paces: Sequence[Pace] = ()) -> None:
         self.env, self.slice_ns = env, slice_ns
-        self.cores = [Core() for _ in range(cores)]
         self.ready: deque[Task] = deque()
+        self.cores = [Core(self.ready, paces[number] if paces else None) for number in range(cores)]
         self.urgent: deque[Task] = deque()
         self.busy_ns = self.done_ns = self.background_ns = 0
         if background is not None:
@@ -88,28 +92,24 @@ class Host:
 
     def start(self, task: Task) -> None:
         """Give `task` its slice of CPU, then call `task.process.finished(task)`."""
-        task.left_ns = task.slice_ns
+        task.left_ns, process, now = task.slice_ns, task.process, self.env.now
         for core in self.cores:
-            if task.process is not None and core.after is task.process and core.task is None:
-                if self.queue_of(core) and self.env.now - core.came_ns >= self.slice_ns:
-                    self.queue_of(core).append(task)
+            if core.after is process and core.task is None and process is not None:
+                if core.queue and now - core.came_ns >= self.slice_ns:
+                    core.queue.append(task)
                 else:
                     self._put(core, task, core.came_ns)
                 return
-        for core in self._preferred(task):  # a core that its process may leave belongs to the task that has waited longest
-            if core.task is None and (core.after is None or not self.queue_of(core) or task.urgent):
-                self._put(core, task, self.env.now)
+        for core in self._preferred(process):  # a core that its process may leave belongs to the task that has waited longest
+            if core.task is None and (core.after is None or not core.queue or task.urgent):
+                self._put(core, task, now)
                 return
         if task.urgent:
             self._displace_for(task)
         else:
             self._wait(task)
 
-    def queue_of(self, _core: Core) -> deque[Task]:
-        """Return the queue from which a core takes its tasks."""
-        return self.ready
-
-    def _preferred(self, _task: Task) -> list[Core]:
+    def _preferred(self, _process: Process | None) -> list[Core]:
         return self.cores
 
     def _wait(self, task: Task) -> None:
@@ -119,12 +119,15 @@ class Host:
     def received_ns(self, task: Task) -> int:
         """Return how much of its slice `task` has received."""
         running = next((core for core in self.cores if core.task is task), None)
-        return task.slice_ns - task.left_ns + (self.env.now - running.since_ns if running is not None else 0)
+        return task.slice_ns - task.left_ns + (self._ran_ns(running) if running is not None else 0)
+
+    def _ran_ns(self, core: Core) -> int:
+        return ((self.env.now - core.since_ns) * Pace.UNIT + core.pace // 2) // core.pace
 
     def drop(self, process: Process) -> list[Task]:
         """Take the tasks of a dead process off the CPU and return them; CPU that they used stays counted."""
         dropped = [self._take_off(core) for core in self.cores if core.task is not None and core.task.process is process]
-        for queue in (self.ready, self.urgent, *(self.queue_of(core) for core in self.cores)):
+        for queue in (self.ready, self.urgent, *(core.queue for core in self.cores)):
             waiting = [task for task in queue if task.process is process]
             dropped += waiting
             for task in waiting:
@@ -136,7 +139,10 @@ class Host:
 
     def _put(self, core: Core, task: Task, came_ns: int) -> None:
         core.task, core.since_ns, core.came_ns = task, self.env.now, came_ns
-        self._set_timer(core, min(task.left_ns, self._slice_left(core)) if self.queue_of(core) else task.left_ns)
+        if core.speed is not None:
+            core.pace = core.speed.factor(self.env.now)
+        wait_ns = (task.left_ns * core.pace + Pace.UNIT // 2) // Pace.UNIT
+        self._set_timer(core, min(wait_ns, self._slice_left(core)) if core.queue else wait_ns)
 
     def _slice_left(self, core: Core) -> int:
         return max(core.came_ns + self.slice_ns - self.env.now, 0)
@@ -158,11 +164,12 @@ class Host:
             self.urgent.append(task)
             return
         core = min(ordinary, key=lambda one: one.came_ns)
-        self.queue_of(core).appendleft(self._take_off(core))
+        core.queue.appendleft(self._take_off(core))
         self._put(core, task, self.env.now)
 
     def _take_off(self, core: Core) -> Task:
-        task, ran_ns = core.task, self.env.now - core.since_ns
+        task, ran_ns = core.task, self._ran_ns(core)
+        assert task is not None
         task.left_ns -= ran_ns
         self.busy_ns += ran_ns
         if task.process is None:
@@ -172,31 +179,30 @@ class Host:
         return task
 
     def _due(self, event: simpy.Event) -> None:
-        core, turn = event.value
+        core, turn = event.value  # type: ignore[misc]
         if turn != core.turn:
             return
         task = self._take_off(core)
-        if task.left_ns > 0:
-            self.queue_of(core).append(task)
+        if task.left_ns > 1:  # less is rounding
+            core.queue.append(task)
             self._next(core)
             return
         self.done_ns += task.slice_ns
-        core.after = task.process
+        core.after, awaited = task.process, bool(task.callbacks)
         if task.process is not None:
             task.process.finished(task)
-        if core.task is None:  # after whoever waited for the task: it may give the process more to do
-            call_after(self.env, 0, self._leave, core)
+        if awaited and core.task is None:  # whoever waited for the task may give the process more to do, and runs first
+            call_after(self.env, 0, lambda _event: self._leave(core))
         else:
-            core.after = None
+            self._leave(core)
 
-    def _leave(self, event: simpy.Event) -> None:
-        core = event.value
+    def _leave(self, core: Core) -> None:
         core.after = None
         if core.task is None:
             self._next(core)
 
     def _next(self, core: Core) -> None:
-        queue = self.urgent or self.queue_of(core)
+        queue = self.urgent or core.queue
         if queue:
             self._put(core, queue.popleft(), self.env.now)
 
@@ -222,7 +228,7 @@ class Process:
     of each demand that is done after the answer is on its way. `cpu_ns[i]`: CPU of slices that ended in second i.
     """
 
-    def __init__(self, env: simpy.Environment, host: Host, name: str, width: int) -> None:
+    def __init__(self, env: Environment, host: Host, name: str, width: int) -> None:
         self.env, self.host, self.name, self.width = env, host, name, width or INFINITE
         self.queue: deque[Task] = deque()
         self.busy = self.demand_ns = 0
@@ -291,10 +297,6 @@ class Process:
                 task.fail(Failed(status))
         return len(lost)
 
-    def restart(self) -> None:
-        """Start the process again."""
-        self.down = False
-
 
 class Pool:
     """`places` slots and the queue for them.
@@ -302,7 +304,7 @@ class Pool:
     `admits(running, waiting)`: whether one more may wait; None: always. `patience_ns`: how long it does; 0: without end.
     """
 
-    def __init__(self, env: simpy.Environment, places: int, admits: Callable[[int, int], bool] | None = None,
+    def __init__(self, env: Environment, places: int, admits: Callable[[int, int], bool] | None = None,
                  patience_ns: int = 0) -> None:
         self.env, self.places, self.free, self.admits, self.patience_ns = env, places, places, admits, patience_ns
         self.queue: deque[simpy.Event] = deque()
@@ -338,8 +340,3 @@ class Pool:
         return self
 
     enter = held_by
-
-
-def call_after(env: simpy.Environment, delay_ns: int, function: Callable[[Any], None], value: object = None) -> None:
-    """Call `function(event)` after `delay_ns` of simulated time; `event.value` is `value`."""
-    env.timeout(delay_ns, value).callbacks.append(function)  # type: ignore[union-attr]

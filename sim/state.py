@@ -224,7 +224,7 @@ class World:
 
     def pulled_of(self, viewer: int) -> list[int]:
         """Return the pulled authors that this viewer follows."""
-        return [author for author in self.pulled if author in self.followings_of(viewer)]
+        return [author for author in self.followings_of(viewer) if author in self.pulled]
 
     def warm(self) -> None:
         """Complete every list and cache every tweet, as seeding does when it fills the cache."""

@@ -1,8 +1,9 @@
-"""What a process records and how its costs change with load: figures that both engines keep in the same way."""
+"""What a process records, how its costs change with load, and how fast a core is: what both engines do in the same way."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 
 class Tally:
@@ -76,3 +77,28 @@ class Amortization:
             if self._rate > self.highest:
                 self.beyond_s += elapsed
         return self._factor
+
+
+class Pace:
+    """The changing speed of one core of a virtual machine: it is fast or slow for exponentially distributed times.
+
+    All CPU is counted at mean speed. `factor(now)`: what a nanosecond of CPU at mean speed takes, in parts of UNIT. `draws`:
+    exponential draws of mean 1. See `sim.speed.CoreSpeed` for the rest.
+    """
+
+    UNIT = 1 << 20
+
+    def __init__(self, slow: float, share: float, changes_per_s: float, draws: Iterator[float]) -> None:
+        fast = 1.0 / (1.0 - share + share * slow)
+        self.factors = (round(fast * self.UNIT), round(fast * slow * self.UNIT))
+        self.mean_ns = (round(1e9 / (changes_per_s * share)), round(1e9 / (changes_per_s * (1.0 - share))))
+        self.draws = draws
+        self._slow = False
+        self.until_ns = int(next(draws) * self.mean_ns[0] + 0.5)
+
+    def factor(self, now_ns: int) -> int:
+        """Return the factor at `now_ns`, which must not decrease from call to call."""
+        while self.until_ns <= now_ns:
+            self._slow = not self._slow
+            self.until_ns += int(next(self.draws) * self.mean_ns[self._slow] + 0.5)
+        return self.factors[self._slow]

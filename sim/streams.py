@@ -79,15 +79,6 @@ def normal(u: float) -> float:
     return -num / den if q < 0.0 else num / den
 
 
-def value(kind: int, a: float, b: float, u: float) -> float:
-    """Return quantile `u` of a law without a table: constant `a`, exponential of mean `a`, lognormal (`a`, `b`)."""
-    if kind == EXPONENTIAL:
-        return -a * math.log(1.0 - u)
-    if kind == LOGNORMAL:
-        return math.exp(a + b * normal(u))
-    return a
-
-
 def between(low: float, high: float, part: float) -> float:
     """Return the value `part` of the way from `low` to `high`."""
     return low + (high - low) * part
@@ -95,7 +86,11 @@ def between(low: float, high: float, part: float) -> float:
 
 @dataclass(frozen=True)
 class Law:
-    """A distribution: its quantile function. `table`: quantiles at even steps from 0 to 1."""
+    """A distribution: its quantile function.
+
+    `kind`: constant `a`, exponential with mean `a`, lognormal with parameters `a` and `b` of its logarithm, or a `table` of
+    quantiles at even steps from 0 to 1.
+    """
 
     kind: int
     a: float = 0.0
@@ -104,8 +99,12 @@ class Law:
 
     def __call__(self, u: float) -> float:
         """Return quantile `u`, 0 < u < 1."""
-        if self.kind != TABLE:
-            return value(self.kind, self.a, self.b, u)
+        if self.kind == LOGNORMAL:
+            return math.exp(self.a + self.b * normal(u))
+        if self.kind == EXPONENTIAL:
+            return -self.a * math.log(1.0 - u)
+        if self.kind == CONSTANT:
+            return self.a
         place = u * (len(self.table) - 1)
         number = int(place)
         return between(self.table[number], self.table[number + 1], place - number)

@@ -24,7 +24,7 @@ from scenarios import spec, vocabulary, workload
 from scenarios.world import population, seeded_tweets
 from sim import demand, faults, outcome, theory
 from sim.calibration import Calibration
-from sim.replication import COMPILED, Played, Replication
+from sim.replication import DEFAULT, Played, Replication
 from sim.state import Seeded
 
 REPLICATIONS = 5
@@ -66,7 +66,7 @@ def run(
     replications: int = REPLICATIONS,
     progress: Progress | None = None,
     scored_run: str = "",
-    engine: str = COMPILED,
+    engine: str = DEFAULT,
 ) -> Prediction:
     """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
     `past`: the seeded tweets; None draws them again. `engine`: a word of `sim.replication.ENGINES`.

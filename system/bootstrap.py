@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from system.kernel import settings as config
-from system.kernel.errors import CouldNotRun, LabError, Unavailable
+from system.kernel.errors import CouldNotRun, LabError, StoreUnavailable, Unavailable
 from system.kernel.settings import Settings
 from system.kernel.telemetry import tracing
 from system.platform import health
@@ -25,6 +26,7 @@ from system.ports import Ports
 
 OPEN_FOR_S = 60.0   # seconds for which a store may be unavailable while a lab starts
 PAUSE_S = 0.25      # seconds between two attempts
+LATER_PAUSE_S = 2.0  # the same in the background, for as long as the process runs
 
 _log = logging.getLogger("tweetlab")
 
@@ -37,6 +39,47 @@ class Absent:
 
     def __getattr__(self, attribute: str) -> Any:
         raise CouldNotRun(f"This service uses {self._name}.{attribute}, but does not name {self._name!r} in NEEDS; add it there.")
+
+
+class Later:
+    """A port that is opened in the background, so that its service starts without it.
+
+    Until its store answers, every call raises StoreUnavailable (definite).
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self._name, self._settings = name, settings
+        self._adapter: Any = None
+        self._port: Any = None
+        self._opening = asyncio.ensure_future(self._open())
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*args: Any, **more: Any) -> Any:
+            if self._port is None:
+                raise StoreUnavailable(f"{self._name!r} is not connected yet; nothing was done.", definite=True)
+            return await getattr(self._port, method)(*args, **more)
+
+        return call
+
+    async def ready(self) -> None:
+        """Return at once: the service does not wait for this port."""
+
+    async def close(self) -> None:
+        """Stop opening, or close what was opened. Safe to repeat."""
+        self._opening.cancel()
+        await asyncio.gather(self._opening, return_exceptions=True)
+        if self._adapter is not None:
+            await self._adapter.close()
+
+    async def _open(self) -> None:
+        try:
+            self._adapter = await _open(self._name, self._settings, math.inf, LATER_PAUSE_S)
+            if hasattr(self._adapter, "ready"):
+                await _retried(self._adapter.ready, self._name, math.inf, LATER_PAUSE_S)
+            self._port = tracing.traced(self._adapter, dependency_of(self._adapter))
+        except Exception:
+            _log.exception("%s cannot be opened; its calls will be refused until this process restarts", self._name)
+            raise
 
 
 async def _tweets(settings: Settings) -> Any:
@@ -158,8 +201,10 @@ class Opened:
         self.adapters.clear()
 
 
-async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float = OPEN_FOR_S) -> Opened:
-    """Open the ports named in `needs` concurrently.
+async def open_ports(
+    settings: Settings, needs: Sequence[str], patience_s: float = OPEN_FOR_S, later: Sequence[str] = ()
+) -> Opened:
+    """Open the ports named in `needs` concurrently; those named in `later` open in the background (`Later`).
 
     Retry a store that is not up yet for `patience_s` seconds.
 
@@ -171,8 +216,9 @@ async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float
     if errors:
         await Opened(ports_of({}), adapters).close()
         raise errors[0]
-    return Opened(ports_of({name: tracing.traced(adapter, dependency_of(adapter)) for name, adapter in zip(needs, adapters)}),
-                  adapters)
+    ports = {name: tracing.traced(adapter, dependency_of(adapter)) for name, adapter in zip(needs, adapters)}
+    waiting = {name: Later(name, settings) for name in later}
+    return Opened(ports_of(ports | waiting), [*adapters, *waiting.values()])
 
 
 def dependency_of(adapter: Any) -> str:
@@ -186,11 +232,11 @@ def ports_of(adapters: dict[str, Any]) -> Ports:
     return Ports(**{field.name: adapters.get(field.name, Absent(field.name)) for field in fields(Ports)})
 
 
-async def _open(name: str, settings: Settings, patience_s: float) -> Any:
-    return await _retried(lambda: ADAPTERS[name](settings), name, patience_s)
+async def _open(name: str, settings: Settings, patience_s: float, pause_s: float = PAUSE_S) -> Any:
+    return await _retried(lambda: ADAPTERS[name](settings), name, patience_s, pause_s)
 
 
-async def _retried(work: Callable[[], Awaitable[Any]], name: str, patience_s: float) -> Any:
+async def _retried(work: Callable[[], Awaitable[Any]], name: str, patience_s: float, pause_s: float = PAUSE_S) -> Any:
     deadline_s = asyncio.get_running_loop().time() + patience_s
     while True:
         try:
@@ -199,7 +245,7 @@ async def _retried(work: Callable[[], Awaitable[Any]], name: str, patience_s: fl
             if asyncio.get_running_loop().time() > deadline_s:
                 raise
             _log.info("%s is not ready yet: %s", name, problem)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause_s)
 
 
 async def make_schema(settings: Settings) -> None:

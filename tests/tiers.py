@@ -15,6 +15,7 @@ import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -23,6 +24,7 @@ if str(ROOT) not in sys.path:
 from tests.helpers import containers, requirements  # noqa: E402
 
 SLOWEST = 5
+LOG_END = 3_000  # characters of the output of a lab that does not come up
 
 
 @dataclass(frozen=True)
@@ -119,20 +121,26 @@ def main(names: list[str]) -> int:
 
 
 def _with_lab(tiers: list[Tier], env: dict[str, str]) -> tuple[list[Result], list[str]]:
-    """Run `tiers` against one lab, and stop it afterwards.
+    """Run `tiers` against one lab with empty stores, and stop it afterwards.
 
     Return their results, and problems outside the tests.
     """
     try:
-        if _call("tweetlab", "up", env=env, within_s=300):
-            return [], ["the lab did not come up"]
+        _call("tweetlab", "down", "--purge", env=env, within_s=120)  # what an interrupted run left in this range
+        with tempfile.TemporaryFile("w+") as log:
+            code = _call("tweetlab", "up", env=env, within_s=300, log=log)
+            log.seek(0)
+            print(said := log.read(), flush=True)
+        if code:
+            return [], [f"the lab did not come up (exit code {code}):\n{said[-LOG_END:]}"]
         return [_run(tier, env | {requirements.RUN: requirements.LAB}) for tier in tiers], []
     finally:
         _call("tweetlab", "down", "--purge", env=env, within_s=120)
 
 
-def _call(module: str, *words: str, env: dict[str, str], within_s: float) -> int:
-    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, env=env, timeout=within_s).returncode
+def _call(module: str, *words: str, env: dict[str, str], within_s: float, log: IO[str] | None = None) -> int:
+    command = [sys.executable, "-m", module, *words]
+    return subprocess.run(command, cwd=ROOT, env=env, timeout=within_s, stdout=log, stderr=log).returncode
 
 
 def _run(tier: Tier, env: dict[str, str]) -> Result:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import simpy
 
+from sim.clock import Environment
 from sim.disciplines import CoreQueues, ProcessorSharing
 from sim.resources import Host, Process, Wait
 from sim.streams import NS, ns
@@ -128,9 +128,9 @@ def _collect(workers: list[tuple[socket.socket, socket.socket]], took: list[list
                 break
 
 
-def simulated(hogs: int, host: Callable[[simpy.Environment, int], Host], cores: int, seed: int = 1) -> list[Tasks]:
+def simulated(hogs: int, host: Callable[[Environment, int], Host], cores: int, seed: int = 1) -> list[Tasks]:
     """Play the same tasks through a model of the host."""
-    env = simpy.Environment(initial_time=0)
+    env = Environment(initial_time=0)
     cpu = host(env, cores)
     took: list[list[float]] = [[] for _ in TASKS]
 
@@ -153,15 +153,15 @@ def simulated(hogs: int, host: Callable[[simpy.Environment, int], Host], cores: 
     return [Tasks(demand_s, times, np.asarray(took[i])) for i, ((demand_s, _), times) in enumerate(zip(TASKS, due, strict=True))]
 
 
-def _run_queue(slice_ms: float, env: simpy.Environment, cores: int) -> Host:
+def _run_queue(slice_ms: float, env: Environment, cores: int) -> Host:
     return Host(env, cores, ns(slice_ms / 1e3))
 
 
-def _core_queues(slice_ms: float, env: simpy.Environment, cores: int) -> Host:
+def _core_queues(slice_ms: float, env: Environment, cores: int) -> Host:
     return CoreQueues(env, cores, ns(slice_ms / 1e3), ns(PULL_AFTER_S))
 
 
-MODELS: dict[str, Callable[[simpy.Environment, int], Host]] = {
+MODELS: dict[str, Callable[[Environment, int], Host]] = {
     "processor sharing": lambda env, cores: ProcessorSharing(env, cores),
     **{f"one run queue, slices of {ms:g} ms": functools.partial(_run_queue, ms) for ms in (0.7, 1.4, 2.0, 2.8, 4.0)},
     **{f"a queue per core, slices of {ms:g} ms": functools.partial(_core_queues, ms) for ms in (0.7, 1.4, 2.8)},

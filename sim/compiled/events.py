@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ Table = Any
 
 GAMMA, FIRST, SECOND = np.uint64(streams.GAMMA), np.uint64(streams.FIRST), np.uint64(streams.SECOND)
 ONE, U27, U30, U31 = np.uint64(1), np.uint64(27), np.uint64(30), np.uint64(31)
-TABLE = streams.TABLE
+CONSTANT, EXPONENTIAL, LOGNORMAL = streams.CONSTANT, streams.EXPONENTIAL, streams.LOGNORMAL
 LAW_TABLE = 4
 """A law is a row of floats: kind, a, b, length of the table, and from here on the table."""
 
-value = jit(streams.value)
 normal = jit(streams.normal)
 between = jit(streams.between)
 ns = jit(streams.ns)
@@ -33,7 +33,7 @@ def mixed(key: int, number: int) -> int:
     z = np.uint64(key) + (np.uint64(number) + ONE) * GAMMA
     z = (z ^ (z >> U30)) * FIRST
     z = (z ^ (z >> U27)) * SECOND
-    return np.int64((z ^ (z >> U31)) >> ONE)
+    return np.int64((z ^ (z >> U31)) >> ONE)  # type: ignore[return-value]
 
 
 @jit
@@ -44,10 +44,14 @@ def uniform(key: int, number: int) -> float:
 
 @jit
 def quantile(laws: Table, law: int, u: float) -> float:
-    """Return quantile `u` of a law."""
+    """Return quantile `u` of a law: sim.streams.Law."""
     kind = int(laws[law, 0])
-    if kind != TABLE:
-        return value(kind, laws[law, 1], laws[law, 2], u)
+    if kind == LOGNORMAL:
+        return math.exp(laws[law, 1] + laws[law, 2] * normal(u))
+    if kind == EXPONENTIAL:
+        return -laws[law, 1] * math.log(1.0 - u)
+    if kind == CONSTANT:
+        return laws[law, 1]
     place = u * (laws[law, 3] - 1)
     number = int(place)
     return between(laws[law, LAW_TABLE + number], laws[law, LAW_TABLE + number + 1], place - number)
@@ -58,10 +62,18 @@ def quantile(laws: Table, law: int, u: float) -> float:
 @jit
 def new(rows: Table) -> int:
     """Return an empty row."""
+    row = bare(rows)
+    for column in range(WIDTH):
+        rows[row, column] = 0
+    return row
+
+
+@jit
+def bare(rows: Table) -> int:
+    """Return a row with something in it, for an object that sets all its columns."""
     row = rows[0, FREE]
     if row:
         rows[0, FREE] = rows[row, NEXT]
-        rows[row] = 0
         return row
     row = rows[0, USED]
     if row >= rows.shape[0] - 1:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 
-from sim import disciplines
-from sim.compiled.events import Table, after, append, free, new, ns, prepend, quantile, remove, soon, take, uniform
+from sim import disciplines, stations
+from sim.compiled.events import (
+    Table,
+    after,
+    append,
+    bare,
+    free,
+    new,
+    ns,
+    prepend,
+    quantile,
+    remove,
+    soon,
+    take,
+    uniform,
+)
 from sim.compiled.jit import jit
 from sim.compiled.layout import *
 
 NS = 1_000_000_000
-UNIT = disciplines.UNIT
+UNIT, PACE_UNIT = disciplines.UNIT, stations.Pace.UNIT
 EVERY_S, AVERAGE_S = 0.1, 1.0  # as in sim.stations.Amortization; a test keeps them equal
 
 
@@ -96,10 +110,30 @@ def set_timer(rows: Table, heap: Table, rings: Table, core: int, wait_ns: int) -
 
 
 @jit
+def set_pace(rows: Table, core: int) -> None:
+    """Set how fast a core is now: sim.stations.Pace.factor."""
+    while rows[core, K_UNTIL] <= rows[0, NOW]:
+        rows[core, K_IS_SLOW] = 1 - rows[core, K_IS_SLOW]
+        rows[core, K_DRAWS] += 1
+        lasts = -math.log(1.0 - uniform(rows[core, K_KEY], rows[core, K_DRAWS] - 1))
+        rows[core, K_UNTIL] += int(lasts * rows[core, K_MEAN_SLOW if rows[core, K_IS_SLOW] else K_MEAN_FAST] + 0.5)
+    rows[core, K_PACE] = rows[core, K_SLOW if rows[core, K_IS_SLOW] else K_FAST]
+
+
+@jit
+def ran(rows: Table, core: int) -> int:
+    """Return the CPU that a core's task has received since it came onto the core."""
+    pace = rows[core, K_PACE]
+    return ((rows[0, NOW] - rows[core, K_SINCE]) * PACE_UNIT + pace // 2) // pace
+
+
+@jit
 def put(rows: Table, heap: Table, rings: Table, core: int, task: int, came_ns: int) -> None:
     """Put a task on a core."""
     rows[core, K_TASK], rows[core, K_SINCE], rows[core, K_CAME] = task, rows[0, NOW], came_ns
-    wait_ns = rows[task, T_LEFT]
+    if rows[core, K_PACED]:
+        set_pace(rows, core)
+    wait_ns = (rows[task, T_LEFT] * rows[core, K_PACE] + PACE_UNIT // 2) // PACE_UNIT
     if rows[0, READY]:
         wait_ns = min(wait_ns, slice_left(rows, core))
     set_timer(rows, heap, rings, core, wait_ns)
@@ -109,7 +143,7 @@ def put(rows: Table, heap: Table, rings: Table, core: int, task: int, came_ns: i
 def take_off(rows: Table, core: int) -> int:
     """Take the task off a core and return it."""
     task = rows[core, K_TASK]
-    ran_ns = rows[0, NOW] - rows[core, K_SINCE]
+    ran_ns = ran(rows, core)
     rows[task, T_LEFT] -= ran_ns
     rows[0, BUSY_NS] += ran_ns
     if not rows[task, T_PROCESS]:
@@ -180,21 +214,21 @@ def core_due(rows: Table, heap: Table, rings: Table, cpu: Table, core: int, turn
     if turn != rows[core, K_TURN]:
         return
     task = take_off(rows, core)
-    if rows[task, T_LEFT] > 0:
+    if rows[task, T_LEFT] > 1:
         append(rows, 0, READY, task)
         give_next(rows, heap, rings, core)
         return
     rows[0, DONE_NS] += rows[task, T_SLICE]
-    process = rows[task, T_PROCESS]
+    process, awaited = rows[task, T_PROCESS], rows[task, T_JOB] != 0
     rows[core, K_AFTER] = process
     if process:
         finished(rows, heap, rings, cpu, task)
     else:
         free(rows, task)
-    if rows[core, K_TASK]:
-        rows[core, K_AFTER] = 0
-    else:
+    if awaited and not rows[core, K_TASK]:
         soon(rows, rings, CORE_LEAVE, core, 0)
+    else:
+        core_leave(rows, heap, rings, core)
 
 
 @jit
@@ -213,7 +247,7 @@ def received(rows: Table, task: int) -> int:
         return rows[task, T_SLICE] - (rows[task, T_ENDS] - rows[0, VIRTUAL]) // UNIT
     for core in range(rows[0, CORE], rows[0, CORE] + rows[0, CORES]):
         if rows[core, K_TASK] == task:
-            return rows[task, T_SLICE] - rows[task, T_LEFT] + rows[0, NOW] - rows[core, K_SINCE]
+            return rows[task, T_SLICE] - rows[task, T_LEFT] + ran(rows, core)
     return rows[task, T_SLICE] - rows[task, T_LEFT]
 
 
@@ -305,7 +339,7 @@ def enter(rows: Table, heap: Table, rings: Table, process: int, job: int, need_n
     """Add a task of `need_ns`; `job` waits for it (0: nobody does)."""
     count(rows, process, 1)
     rows[process, N_ARRIVALS] += 1
-    task = new(rows)
+    task = bare(rows)
     rows[task, T_PROCESS], rows[task, T_JOB], rows[task, T_URGENT] = process, job, rows[process, N_REALTIME]
     rows[task, T_REST] = rows[task, T_SLICE] = rows[task, T_LEFT] = need_ns
     rows[task, T_ARRIVED] = rows[0, NOW]

@@ -22,7 +22,7 @@ def _kept() -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # an installation that only its owner may change: compiled again in each process
         return False
-    numba.config.CACHE_DIR = str(folder)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     return True
 
 
@@ -31,9 +31,9 @@ KEPT = _kept()
 
 def jit(function: Function) -> Function:
     """Compile `function` as a part of the kernel that calls it."""
-    return numba.njit(error_model="numpy", nogil=True)(function)  # type: ignore[no-any-return]
+    return numba.njit(error_model="numpy", nogil=True)(function)  # type: ignore[return-value]
 
 
 def kernel(function: Function) -> Function:
     """Compile `function`, which Python calls, and keep the result."""
-    return numba.njit(error_model="numpy", nogil=True, cache=KEPT)(function)  # type: ignore[no-any-return]
+    return numba.njit(error_model="numpy", nogil=True, cache=KEPT)(function)  # type: ignore[return-value]

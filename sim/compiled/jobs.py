@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from sim.compiled.events import Table, after, append, free, mixed, new, ns, quantile, soon, take, uniform, urgent
+from sim.compiled.events import (
+    Table,
+    after,
+    append,
+    bare,
+    free,
+    mixed,
+    new,
+    ns,
+    quantile,
+    soon,
+    take,
+    uniform,
+    urgent,
+)
 from sim.compiled.jit import jit
 from sim.compiled.layout import *
 from sim.compiled.model import BREAKER_FAILURES, BREAKER_OPEN, RETRY_ATTEMPTS, RETRY_BASE, RETRY_BUDGET, RETRY_MOST
@@ -67,7 +81,7 @@ def acquire(rows: Table, heap: Table, rings: Table, job: int, pool: int) -> int:
     if rows[pool, P_WAITING] >= rows[pool, P_BOUND]:
         rows[pool, P_REFUSED] += 1
         return REFUSED
-    waiter = new(rows)
+    waiter = bare(rows)
     rows[waiter, 1] = job
     append(rows, pool, P_QUEUE, waiter)
     rows[pool, P_WAITING] += 1
@@ -143,7 +157,7 @@ def start_flush(rows: Table, heap: Table, rings: Table, laws: Table, device: int
 @jit
 def flush(rows: Table, heap: Table, rings: Table, laws: Table, device: int, job: int) -> None:
     """Make a write of `job` durable."""
-    waiter = new(rows)
+    waiter = bare(rows)
     rows[waiter, 1] = job
     append(rows, device, D_QUEUE, waiter)
     if not rows[device, D_FLUSHING]:

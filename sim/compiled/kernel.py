@@ -7,7 +7,20 @@ most of its time on that. What is not needed for every event is in the modules t
 from __future__ import annotations
 
 from sim.compiled import host, jobs, load
-from sim.compiled.events import Table, after, append, free, mixed, new, ns, quantile, remove, remove_first, soon
+from sim.compiled.events import (
+    Table,
+    after,
+    append,
+    free,
+    mixed,
+    new,
+    ns,
+    quantile,
+    remove,
+    remove_first,
+    soon,
+    take,
+)
 from sim.compiled.jit import kernel
 from sim.compiled.jobs import FINAL, GATEWAY_TIMEOUT, OF_MESH, draw, fork
 from sim.compiled.layout import *
@@ -31,7 +44,7 @@ PUBLISHED, STAMPS = 1000, 1001
 def run(until_ns: int, rows: Table, floats: Table, contexts: Table, heap: Table, rings: Table, code: Table, shares: Table,
         units: Table, laws: Table, tape: Table, routes: Table, users: Table, tweets: Table, edges: Table,
         extra: Table, windows: Table, knobs: Table, flights: Table, items: Table, effects: Table, cpu: Table, work: Table,
-        slowness: Table, trace: Table, load_s: float) -> int:
+        slowness: Table, responses: Table, trace: Table, load_s: float) -> int:
     """Play everything before `until_ns`; return REACHED, or GROW (a table is nearly full), OVERFLOW or SIGNAL.
 
     The tables: `sim.compiled.machine`.
@@ -133,7 +146,7 @@ def run(until_ns: int, rows: Table, floats: Table, contexts: Table, heap: Table,
                 rows[argument, O_TRIGGERED] = 1
                 soon(rows, rings, OPERATION_RESUME, argument, turn)
         elif kind == OPERATION_RESUME:
-            load.resume_operation(rows, contexts, heap, rings, users, edges, knobs, routes, argument)
+            load.resume_operation(rows, contexts, heap, rings, users, edges, knobs, routes, responses, argument)
         elif kind == OPERATION_RETRY:
             load.start_attempt(rows, contexts, heap, rings, routes, argument)
         elif kind == LANDED:
@@ -322,7 +335,7 @@ def run(until_ns: int, rows: Table, floats: Table, contexts: Table, heap: Table,
                     rows[job, J_PC] = b
                     break
                 frame = jobs.push_frame(rows, job, FLYING, pc)
-                flight = jobs.new(rows)
+                flight = new(rows)
                 rows[frame, F_PLACE], flights[place] = place, flight
             elif op == OP_LANDED:
                 jobs.land(rows, rings, flights, rows[rows[job, J_FRAMES], F_PLACE], 0)
@@ -371,7 +384,7 @@ def crash(rows: Table, heap: Table, rings: Table, process: int, status: int) -> 
                         if not rows[core, K_TASK]:
                             host.give_next(rows, heap, rings, core)
             elif place == rows[0, CORES] + 2:
-                task = host.take(rows, process, N_QUEUE)
+                task = take(rows, process, N_QUEUE)
             else:
                 task = rows[process, Q_WAITING]
                 rows[process, Q_WAITING] = 0

@@ -128,9 +128,8 @@ class Linker:
                     first = len(self.code) + 1
                     self._add(OP_PARALLEL, first, len(bodies), need)
                     # the places of the bodies: data, jumped over by the parent, which continues after them
-                    self.code[-1][4] = 0
-                    jump = [self._add(OP_JUMP) for _ in bodies]
-                    for at, body in zip(jump, bodies, strict=True):
+                    places = [self._add(OP_JUMP) for _ in bodies]
+                    for at, body in zip(places, bodies, strict=True):
                         nested.append((at, 1, body))
                     self.code[first - 1][5] = len(self.code)
                 case Loop(items, body):

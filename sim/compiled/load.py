@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sim.compiled.events import Table, after, append, free, mixed, new, ns, quantile, soon, take, uniform, urgent
 from sim.compiled.jit import jit
 from sim.compiled.jobs import longest_s, new_context, new_job, refilled, spent
@@ -10,6 +12,8 @@ from sim.compiled.model import CLIENT_ATTEMPTS, CLIENT_TOKENS, CREDIT, CREDIT_AT
 from sim.compiled.world import U_FOLLOWERS, W_STAMP
 
 OK, GATEWAY_TIMEOUT = 200, 504
+NS, OCTAVE, BUCKETS = 1_000_000_000, 8, 8 * 48
+"""Histograms of responses have eight buckets for each doubling of the time."""
 UNCERTAIN_FROM = 500
 JITTER = 1 << 40          # as in sim.replication
 PAIRS_PER_S, SAVED_S, MOST_A_POST, NULL_PER_S = 6.0, 2.0, 12, 10.0  # as in sim.probes
@@ -69,7 +73,7 @@ def is_uncertain(status: int) -> bool:
 
 @jit
 def resume_operation(rows: Table, contexts: Table, heap: Table, rings: Table, users: Table, edges: Table, knobs: Table,
-                     routes: Table, operation: int) -> None:
+                     routes: Table, responses: Table, operation: int) -> None:
     """An attempt has its response, or its deadline has passed."""
     ctx = rows[operation, O_CONTEXT]
     status = rows[operation, O_STATUS]
@@ -77,6 +81,9 @@ def resume_operation(rows: Table, contexts: Table, heap: Table, rings: Table, us
     contexts[ctx, C_ENDED] = 1 if status >= 0 or routes[contexts[ctx, C_ROUTE], ROUTE_IS_READ] else 0
     status = GATEWAY_TIMEOUT if status < 0 else status if status else OK
     contexts[ctx, C_STATUS] = status
+    if responses.shape[0]:
+        took_ns = max(rows[0, NOW] - contexts[ctx, C_DUE], 1)
+        responses[contexts[ctx, C_ROUTE], contexts[ctx, C_DUE] // NS, int(OCTAVE * math.log2(took_ns))] += 1
     rows[0, STAMP] += 1
     rows[operation, O_TOKEN] = rows[0, STAMP]
     attempt = contexts[ctx, C_ATTEMPT] + 1

@@ -8,7 +8,7 @@
 | `heap`, `rings`, int64 | events later, and in this instant |
 | `code`, `shares`, `units`, `laws` | programs, units of work (base s, per item s, law) and laws |
 | `users`, `tweets`, `edges`, `extra`, `windows`, `flights`, `knobs` | the data of the model (`sim.compiled.world`) |
-| `effects`, `cpu`, `work`, `trace` | what is recorded: effect log, CPU ns by process and second, units of work, steps |
+| `effects`, `cpu`, `work`, `responses`, `trace` | recorded: effect log, CPU ns by second, units of work, histograms, steps |
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from sim.bandwidth import Bandwidth
 from sim.compiled import kernel, model
 from sim.compiled.layout import *
 from sim.compiled.link import Linker
+from sim.compiled.load import BUCKETS
 from sim.compiled.model import LIMITS, ROUTES
 from sim.compiled.world import TWEET_WIDTH, USER_WIDTH
 from sim.disciplines import ProcessorSharing
@@ -28,7 +30,7 @@ from sim.engine import Engine
 from sim.guards import ServiceGuard
 from sim.program import Step, UnknownStep
 from sim.resources import Host, Pool, Process
-from sim.streams import NS, key_of
+from sim.streams import NS, Stream, key_of
 from system.kernel.errors import CouldNotRun
 from system.kernel.policies import Policies
 from system.kernel.resilience.retry import Budget
@@ -52,12 +54,14 @@ class Machine:
         self.seed = seed
         self.rows = np.zeros((1 << 15, WIDTH), np.int64)
         self.rows[0, USED] = self.rows[0, CONTEXTS] = 1
+        self.rows[0, STAMP] = 1 << 62  # no time, row or count is that large: rows are used again for other objects
         self.floats = np.zeros((MOST_PROCESSES, FLOATS))
         self.contexts = np.zeros((1 << 15, CONTEXT_WIDTH), np.int64)
         self.heap = np.zeros((1 << 14, 5), np.int64)
         self.rings = np.zeros((2, 1 << 16, 3), np.int64)
         self.cpu = np.zeros((MOST_PROCESSES, seconds), np.int64)
         self.slowness = np.zeros(0)
+        self.responses = np.zeros((0, seconds, BUCKETS), np.int64)
         self.work = np.zeros((0, seconds, 2))
         self.trace = np.zeros((1 << 16 if trace else 0, 3), np.int64)
         self.tape = np.zeros((0, 5), np.int64)
@@ -90,6 +94,7 @@ class Machine:
                 self.numbers["pools"][name] = self.add_pool(pool)
         for name, device in bindings.devices.items():
             row = self.numbers["devices"][name] = self.new()
+            assert isinstance(device.flushes, Stream)
             self.rows[row, D_LAW], self.rows[row, D_KEY] = self.linker.law(device.flushes.law), device.flushes.key
         for name, guard in bindings.guards.items():
             row = self.numbers["guards"][name] = self.new()
@@ -120,6 +125,14 @@ class Machine:
         elif type(engine.host) is not Host:
             raise UnknownStep(f"The compiled engine has no CPU discipline {type(engine.host).__name__}.")
         self.rows[0, USED] += len(engine.host.cores)
+        for row, core in enumerate(engine.host.cores, int(self.rows[0, CORE])):
+            own, pace = self.rows[row], core.speed
+            own[K_PACE] = core.pace
+            if pace is not None:
+                assert isinstance(pace.draws, Stream)
+                own[K_PACED], own[K_UNTIL], own[K_KEY], own[K_DRAWS] = 1, pace.until_ns, pace.draws.key, pace.draws.number
+                own[K_FAST], own[K_SLOW] = pace.factors
+                own[K_MEAN_FAST], own[K_MEAN_SLOW] = pace.mean_ns
 
     def add_process(self, name: str, process: Process) -> int:
         """Add a process of the reference engine."""
@@ -148,6 +161,7 @@ class Machine:
         own[Q_ON : Q_THROTTLED + 1] = 0
         own[Q_TIMER] = -1
         if quota is not None:
+            assert isinstance(quota, Bandwidth)
             own[Q_ON], own[Q_BUDGET], own[Q_PERIOD], own[Q_PHASE] = 1, quota.budget_ns, quota.period_ns, quota.phase_ns
 
     def add_pool(self, pool: Pool, seats: bool = False) -> int:
@@ -159,6 +173,10 @@ class Machine:
         if pool.admits is not None and not pool.admits(pool.places, MOST_WAITING):
             own[P_BOUND] = next((n for n in range(MOST_WAITING) if not pool.admits(pool.places, n)), UNBOUNDED)
         return row
+
+    def count_responses(self) -> None:
+        """Count responses by route, second and time: `responses`, int64, shape (routes, seconds, BUCKETS)."""
+        self.responses = np.zeros((len(ROUTES), self.cpu.shape[1], BUCKETS), np.int64)
 
     def route(self, name: str, steps: tuple[Step, ...]) -> None:
         """Set the program of a route."""
@@ -176,7 +194,8 @@ class Machine:
             stopped = int(kernel.run(
                 until_ns, self.rows, self.floats, self.contexts, self.heap, self.rings, self.code, self.shares, self.units,
                 self.laws, self.tape, self.routes, self.users, self.tweets, self.edges, self.extra, self.windows, self.knobs,
-                self.flights, self.items, self.effects, self.cpu, self.work, self.slowness, self.trace, self.load_s,
+                self.flights, self.items, self.effects, self.cpu, self.work, self.slowness, self.responses, self.trace,
+                self.load_s,
             ))  # fmt: skip
             if stopped == OVERFLOW:
                 raise Overflow(f"The compiled engine ran out of room at {self.rows[0, NOW] / NS:.3f} s: one instant needed more "

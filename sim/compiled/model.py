@@ -21,7 +21,6 @@ from sim.compiled.world import (
     U_LISTS,
     U_MODE,
     U_MODE_MS,
-    U_PULLED,
     U_RECENT,
     W_DELETED,
     W_HOT,
@@ -29,7 +28,6 @@ from sim.compiled.world import (
     complete,
     delete,
     follow,
-    follows,
     insert,
     insert_recent,
     pulled_of,
@@ -111,9 +109,9 @@ def lists_missing(rows: Table, contexts: Table, users: Table, edges: Table, ctx:
     user = contexts[ctx, C_USER]
     pulled = pulled_of(rows, users, edges, user) if rows[0, PULLED] else 0
     missing = not (users[user, U_LISTS + HOME] and users[user, U_LISTS + FOLLOWING] and users[user, U_LISTS + AUTHOR])
-    for number in range(rows[0, PULLED] if pulled else 0):
-        author = edges[edges.shape[0] - 1 - number]
-        if not users[author, U_LISTS + AUTHOR] and follows(users, edges, user, author):
+    start = users[user, U_FOLLOWING]
+    for place in range(start, start + users[user, U_FOLLOWING + 1] if pulled else start):
+        if edges[edges.shape[0] - 1 - edges[place]] and not users[edges[place], U_LISTS + AUTHOR]:
             missing = True
     contexts[ctx, C_PULLED] = pulled
     contexts[ctx, C_SOURCE] = (REBUILD if missing else HIT) + (PULL if pulled else 0)
@@ -229,9 +227,9 @@ def list_items(rows: Table, contexts: Table, users: Table, edges: Table, items: 
             if not users[user, U_LISTS + kind]:
                 items[many, 0], items[many, 1] = kind, user
                 many += 1
-        for number in range(rows[0, PULLED] if contexts[ctx, C_PULLED] else 0):
-            author = edges[edges.shape[0] - 1 - number]
-            if not users[author, U_LISTS + AUTHOR] and follows(users, edges, user, author):
+        for number in range(following if contexts[ctx, C_PULLED] else 0):
+            author = edges[start + number]
+            if edges[edges.shape[0] - 1 - author] and not users[author, U_LISTS + AUTHOR]:
                 items[many, 0], items[many, 1] = AUTHOR, author
                 many += 1
     elif code == 2 or code == 5:
@@ -284,7 +282,7 @@ def page_from(contexts: Table, users: Table, ctx: int, user: int) -> None:
 
 
 @jit
-def home_page(rows: Table, contexts: Table, users: Table, tweets: Table, edges: Table, ctx: int) -> None:
+def home_page(contexts: Table, users: Table, tweets: Table, edges: Table, ctx: int) -> None:
     """Assemble the page of a home read, merged with pulled authors."""
     user = contexts[ctx, C_USER]
     cached = users[user, U_LISTS + HOME] != 0
@@ -295,10 +293,10 @@ def home_page(rows: Table, contexts: Table, users: Table, tweets: Table, edges: 
         users[0, U_HOME] = 0
         for place in range(contexts[ctx, C_PAGED]):
             insert(users, contexts[ctx, C_PAGE + place])
-        for number in range(rows[0, PULLED]):
-            author = edges[edges.shape[0] - 1 - number]
-            if follows(users, edges, user, author):
-                insert_recent(users, author)
+        start = users[user, U_FOLLOWING]
+        for place in range(start, start + users[user, U_FOLLOWING + 1]):
+            if edges[edges.shape[0] - 1 - edges[place]]:
+                insert_recent(users, edges[place])
         page_from(contexts, users, ctx, 0)
 
 
@@ -323,10 +321,8 @@ def fan_out_decided(rows: Table, contexts: Table, users: Table, edges: Table, kn
     contexts[ctx, C_AUDIENCE], contexts[ctx, C_PATH], contexts[ctx, C_CHANGED] = audience, path, change != NO_MODE
     if change != NO_MODE:
         users[user, U_MODE], users[user, U_MODE_MS] = change, now_ms
-        if not users[user, U_PULLED]:
-            users[user, U_PULLED] = 1
-            edges[edges.shape[0] - 1 - rows[0, PULLED]] = user
-            rows[0, PULLED] += 1
+        edges[edges.shape[0] - 1 - user] = 1
+        rows[0, PULLED] = 1
 
 
 @jit
@@ -347,7 +343,7 @@ def effect(rows: Table, contexts: Table, users: Table, tweets: Table, edges: Tab
     ctx = rows[job, J_CONTEXT]
     user, target = contexts[ctx, C_USER], contexts[ctx, C_TARGET]
     if code == 0:
-        home_page(rows, contexts, users, tweets, edges, ctx)
+        home_page(contexts, users, tweets, edges, ctx)
         look_up(contexts, tweets, ctx)
     elif code == 1:
         recent_page(contexts, users, ctx, target, PAGE)

@@ -17,6 +17,7 @@ from scenarios import spec, workload
 from sim import faults, services, workers
 from sim.autoscaling import START_CPU_S, START_WAIT_S
 from sim.calibration import Calibration
+from sim.clock import call_after
 from sim.compiled import kernel, world
 from sim.compiled.layout import *
 from sim.compiled.machine import Machine, push
@@ -39,7 +40,6 @@ from sim.model import BY_TWEET, TOPICS, EffectRow
 from sim.probes import ProbeRow
 from sim.program import UnknownStep
 from sim.reference import BACKGROUND_TASK_S, DRAIN_S, READS, WARMED_USERS, Played, ReferenceReplication
-from sim.resources import call_after
 from sim.state import Seeded
 from sim.streams import NS, exponential, key_of, ns
 from system.kernel import events
@@ -207,6 +207,7 @@ class CompiledReplication:
         machine, tables, scenario = self.machine, self.tables, self.scenario
         count = len(tape)
         names = [ROUTES.index(name) for name in tape.routes]
+        machine.contexts = np.zeros((max(len(machine.contexts), 4 * count), CONTEXT_WIDTH), np.int64)
         machine.tape = np.zeros((count, 5), np.int64)
         machine.tape[:, TAPE_DUE], machine.tape[:, TAPE_USER] = tape.due_ns, tape.user
         machine.tape[:, TAPE_ROUTE] = np.asarray(names)[tape.route]
@@ -309,8 +310,7 @@ class CompiledReplication:
         signal = int(machine.rows[0, SIGNALS])
         machine.rows[0, SIGNALS] = 0
         while signal:
-            healthy = self.started.pop(signal)
-            call_after(env, ns(START_WAIT_S), lambda _event, healthy=healthy: healthy())
+            call_after(env, ns(START_WAIT_S), lambda event: event.value(), self.started.pop(signal))
             signal = int(machine.rows[signal, NEXT])
 
     def _played(self, control: faults.Faults) -> Played:

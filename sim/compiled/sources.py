@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = (
-    "sim/compiled/*.py", "sim/streams.py", "sim/disciplines.py", "sim/services.py", "sim/views.py", "system/kernel/ids.py",
-    "system/services/*/policy.py", "system/kernel/resilience/*.py",
+    "sim/compiled/*.py", "sim/streams.py", "sim/disciplines.py", "sim/services.py", "sim/stations.py", "sim/views.py",
+    "system/kernel/ids.py", "system/services/*/policy.py", "system/kernel/resilience/*.py",
 )  # fmt: skip
 """The sources whose functions or constants are compiled."""
 

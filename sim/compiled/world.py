@@ -1,7 +1,8 @@
 """The data of the model on arrays: `sim.state.World`, method by method.
 
 A tweet is its number in order of time, from 1; `tweets` has its id. A user is a row of `users`: their cached lists, their
-newest tweets, and where `edges` holds the users that they follow and that follow them. Row 0 of `users` is scratch.
+newest tweets, and where `edges` holds the users that they follow and that follow them; at its end `edges` has a 1 for each
+pulled author. Row 0 of `users` is scratch.
 """
 
 from __future__ import annotations
@@ -235,8 +236,8 @@ def complete(users: Table, tweets: Table, edges: Table, kind: int, owner: int) -
 
 @jit
 def pulled_of(rows: Table, users: Table, edges: Table, viewer: int) -> int:
-    """Return the number of pulled authors that the viewer follows. Pulled authors are at the end of `edges`."""
-    many = 0
-    for number in range(rows[0, PULLED]):
-        many += follows(users, edges, viewer, edges[edges.shape[0] - 1 - number])
+    """Return the number of pulled authors that the viewer follows."""
+    many, start = 0, users[viewer, U_FOLLOWING]
+    for place in range(start, start + users[viewer, U_FOLLOWING + 1]):
+        many += edges[edges.shape[0] - 1 - edges[place]]
     return many

@@ -27,31 +27,27 @@ from sim.validation import cells
 
 SEEDS = 3
 ORACLE_ROUNDS = 2
+AFTER_S = 10.0  # after a cache loss
 
 
 @dataclass(frozen=True)
 class Predicted:
     """What the model says of one load. `routes`: route -> statistic -> ms. `cores`: node -> mean cores while steady.
 
-    `utilization`: of the machine, 0 to 1. `rebuilds`: share of rebuilds of home reads by 5 s.
+    `utilization`: of the machine, 0 to 1. With a cache loss also: `rebuilds`: share of rebuilds of home reads by 5 s;
+    `after_loss`: mean and p95 of home reads in the AFTER_S after it, ms; `recovery_s`.
     """
 
     routes: Mapping[str, Mapping[str, float]]
     cores: Mapping[str, float]
     utilization: float
     rebuilds: tuple[float, ...] = ()
+    after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    recovery_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON types, rounded to what a report shows."""
-        return {
-            "routes": {
-                route: {name: round(value, 4) for name, value in values.items()}
-                for route, values in self.routes.items()
-            },
-            "cores": {node: round(value, 5) for node, value in self.cores.items()},
-            "utilization": round(self.utilization, 4),
-            "rebuilds": [round(one, 4) for one in self.rebuilds],
-        }
+        """Return it as plain JSON types."""
+        return dict(_rounded(dataclasses.asdict(self)))
 
 
 def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEEDS) -> Predicted:
@@ -90,7 +86,13 @@ def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: C
         cores,
         sum(cores.values()) / calibration.cores,
         tuple(np.nanmean(shares, axis=0).tolist()) if shares[0] else (),
+        _median_of([after_loss(one, scenario) for one in operations]),
+        _median_of([{"s": took} for one in operations if (took := recovery_s(one, scenario)) is not None]).get("s"),
     )
+
+
+def _median_of(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.median([one[name] for one in found])) for name in (found[0] if found else ())}
 
 
 def steady(scenario: spec.Scenario) -> tuple[float, float]:
@@ -131,6 +133,7 @@ class Examined:
     dropped: float
     structure: Mapping[str, Mapping[str, float]]
     rebuilds: tuple[float, ...] = ()
+    after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     recovery_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -176,8 +179,19 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         accounts.dropped,
         structure,
         tuple(rebuilds(table, scenario)),
+        after_loss(table, scenario),
         recovery_s(table, scenario),
     )
+
+
+def after_loss(table: Any, scenario: spec.Scenario) -> dict[str, float]:
+    """Return mean and p95 of home reads due in the AFTER_S after a cache loss, ms; {} without one."""
+    if not scenario.faults:
+        return {}
+    at_ms = scenario.faults[0].at_s * 1e3
+    home = table[(table["route"] == "home") & (table["due"] >= at_ms) & (table["due"] < at_ms + AFTER_S * 1e3)]
+    took = (home["done"] - home["due"]).to_numpy(np.float64)
+    return {name: cells.STATISTICS[name](took) for name in ("mean", "p95")} if len(took) else {}
 
 
 def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:

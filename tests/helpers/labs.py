@@ -23,6 +23,7 @@ def lab_of_blueprint(blueprint: str, range_: int) -> Iterator[native.Lab]:
         pytest.fail(f"the lab {running!r} is up in range {lab.plan.range}: take it down with `tweetlab down`")
     try:
         if not was_up:
+            asyncio.run(lab.down(purge=True))  # what an interrupted run left in this range
             asyncio.run(session.start(lab, blueprint, Screen(), Policies()))
     except LabError as problem:
         pytest.fail(f"{blueprint} did not come up: {problem}")

@@ -25,11 +25,11 @@ from tweetlab.lab import keys, session
 
 pytestmark = [
     pytest.mark.real, pytest.mark.slow,
-    requires(packages.HAPROXY, packages.POSTGRES, packages.CASSANDRA),
+    requires(packages.HAPROXY, packages.POSTGRES),
 ]
 RANGE = 214
 SMALL = blueprint.load("small")
-KINDS = ("postgres", "redis", "limits", "cassandra", "haproxy", "gateway", "users")
+KINDS = ("postgres", "redis", "limits", "haproxy", "gateway", "users")
 QUICK = Blueprint("quick", tuple(node for kind in KINDS for node in SMALL.of_kind(kind)))
 LIMITS = policies.Policies(limits=policies.LimitKnobs(read=10**6, user=10**6, token=10**6, login=10**6))
 PASSWORD = "a password of ann"
@@ -51,7 +51,7 @@ async def start(lab):
 
     async def prepare(_):
         parsed = settings.from_env({"TWEETLAB_RANGE": str(RANGE), "TWEETLAB_STORES": stores})
-        opened = await bootstrap.open_ports(parsed, ("users", "tokens", "tweets"))
+        opened = await bootstrap.open_ports(parsed, ("users", "tokens"))
         for adapter in opened.adapters:
             await adapter.prepare()
         await opened.close()

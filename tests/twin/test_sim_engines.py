@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import subprocess
@@ -40,11 +41,12 @@ from sim.program import (
 from sim.queues import GroupCommit
 from sim.reference import Played, ReferenceReplication
 from sim.resources import Host, Pool
+from sim.speed import CoreSpeed
 from sim.state import Seeded
 from sim.streams import Stream, exponential, lognormal, quantiles
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
 from tests.helpers import twin_harness as harness
-from tests.helpers.predictions import CALM, asked
+from tests.helpers.predictions import CALM, SHORT, asked
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED, REQUESTS, GAP_NS = 5, 300, 1_900_000
@@ -205,11 +207,27 @@ def test_rare_paths_are_equal_event_by_event(name: str) -> None:
     assert_equal(asked(*WHOLE[name]), 3)
 
 
+def test_protected_users_are_equal_event_by_event() -> None:
+    """Requests to follow create no edge, approvals the reversed one."""
+    short = [override for override in SHORT if not override.startswith("objectives")]
+    mix = "workload.mix={follow_request: 30, follow_approve: 30, home: 40}"
+
+    assert_equal(loader.load("protected_circle", (*short, CALM, "objectives=[]", mix)), 6)
+
+
+def test_cores_that_change_their_speed_are_equal_event_by_event() -> None:
+    """Each core is 1.5 times as slow half of the time, several times a second."""
+    costs = dataclasses.replace(calibration.load(harness.LITERATURE), core_speed=CoreSpeed(1.5, 0.5, 5.0))
+
+    assert_equal(asked(CALM), 4, costs)
+
+
 def test_autoscaling_is_equal_event_by_event() -> None:
     """Instances are added and removed, one dies; each gets the same requests in both engines."""
     scenario = loader.load("evening_spike", (
-        "population.users=300", "workload.stages=[{for: 4 s, rate: 30/s}, {for: 8 s, rate: 260/s}, {for: 12 s, rate: 20/s}]",
-        "measure.warm_up=2 s", "faults=[{at: 9 s, kind: kill, target: tweets-1}]"))  # fmt: skip
+        "population.users=300", "population.follows={shape: pareto, mean: 20, max: 200}",
+        "workload.stages=[{for: 4 s, rate: 30/s}, {for: 8 s, rate: 260/s}, {for: 12 s, rate: 20/s}]",
+        "measure.warm_up=2 s", "policies.autoscale.cpu=15 %", "faults=[{at: 9 s, kind: kill, target: tweets-1}]"))  # fmt: skip
 
     played = assert_equal(scenario, 2)
 
@@ -223,7 +241,7 @@ def test_the_engine_runs_as_plain_python_too() -> None:
             "engines.REQUESTS = 40\n"
             "engines.test_every_kind_of_step_happens_at_the_same_nanosecond_in_both_engines('all', engines.Host)\n"
             "engines.assert_equal(engines.asked('faults=[{at: 1 s, kind: kill, target: redis-1}]', 'workload.stages.0.for=3 s',\n"
-            "    'workload.stages.0.rate=15/s', 'measure.warm_up=0', 'population.users=80'), 1)\n")  # fmt: skip
+            "    'workload.stages.0.rate=15/s', 'measure.warm_up=0'), 1)\n")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
                           env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
 

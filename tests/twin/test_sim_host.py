@@ -9,10 +9,11 @@ import pytest
 import simpy
 
 from sim import theory
+from sim.clock import call_after
 from sim.disciplines import CoreQueues, ProcessorSharing
 from sim.engine import Engine
 from sim.program import Cpu
-from sim.resources import Failed, Host, Process, call_after
+from sim.resources import Failed, Host, Process
 from sim.stations import Amortization
 from sim.streams import NS, Stream, exponential, ns
 from tests.helpers import twin_harness as harness

@@ -16,9 +16,9 @@ import simpy
 from scenarios import spec, workload
 from scenarios.world import population
 from sim import calibration, outcome, views
+from sim.clock import call_after
 from sim.queues import PollLoop
 from sim.replication import Played, Replication
-from sim.resources import call_after
 from sim.state import Seeded
 from sim.streams import NS, ns
 from system.services.search import handlers as search_handlers

@@ -143,7 +143,7 @@ def test_a_killed_process_drops_the_task_that_waited_for_its_next_period() -> No
     lab.engine.env.run(until=ns(10 * MS))
 
     lost = node.crash(503)
-    node.restart()
+    node.down = False
     after = submitted(lab, "loop", 30 * MS, 4 * MS)  # from now, so at 40
     lab.engine.env.run()
 

@@ -16,13 +16,14 @@ from scenarios import loader
 from sim import autoscaling, services
 from sim import fleet as fleets
 from sim.autoscaling import Autoscaler
+from sim.clock import call_after
 from sim.disciplines import ProcessorSharing
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, Seats
 from sim.jobs import OF_MESH, Context, Job, Unit
 from sim.model import Model
 from sim.program import Acquire, Cpu, Release
-from sim.resources import Failed, call_after
+from sim.resources import Failed
 from sim.streams import NS, constant, ns
 from system.kernel.policies import AutoscaleKnobs, BulkheadKnobs, DeadlineKnobs, MeshKnobs, Policies
 from system.platform.scaling import autoscaler, haproxy_runtime

@@ -24,6 +24,12 @@ def context(kind, instance=1, of=CLUSTER, root=Path("/parrots")):
     return Context(node, of, Plan(21), Paths(root, 21))
 
 
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """Data directories of labs, which some of these tests write, below the test's own folder."""
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+
+
 @pytest.fixture
 def replies(monkeypatch):
     """A table (address, first word) -> reply of fake servers; all others refuse connections."""

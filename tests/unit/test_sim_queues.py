@@ -10,10 +10,10 @@ import pytest
 import simpy
 
 from sim import outcomes
+from sim.clock import call_after
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, OF_MESH, REFUSED, UNAVAILABLE
 from sim.queues import GroupCommit, PollLoop
-from sim.resources import call_after
 from sim.streams import NS, ns
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
 from system.kernel.resilience.breaker import State

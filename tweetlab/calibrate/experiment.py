@@ -76,7 +76,7 @@ async def full(lab: Session, screen: Screen) -> Result:
 
 
 async def quick(lab: Session, screen: Screen, prior: Calibration) -> Result:
-    """Return the quick calibration: `prior` with one factor per process. Raises WrongInput if other programs ran."""
+    """Return the quick calibration: `prior` fitted to a run of 70 s. Raises WrongInput if other programs ran."""
     here = fingerprint.here()
     run = await _run(lab, loader.load(QUICK), f"tweetlab run {QUICK}")
     with screen.step("fitting one factor per process"):

@@ -43,8 +43,8 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
         calibration: Annotated[str, typer.Option(
             help="Calibration file for the twin; default: the one made in this checkout, else the shipped one.")] = "",
         engine: Annotated[str, typer.Option(
-            help="Engine of the twin: `compiled`, or `simpy`, the reference, which gives the same result and is much slower."
-        )] = "compiled",
+            help="Engine of the twin: `compiled` (default), or `simpy`, the reference: the same result, much slower."
+        )] = "",
         replications: Annotated[int | None, typer.Option(help="Replications of the twin's prediction; default: 5.",
                                                          parser=options.whole("--replications", 1, 1000))] = None,
         observe: Observe = False,
@@ -56,11 +56,11 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
     Starts a lab if none is up. Exit: 0 pass, 1 fail, 2 unknown, 3 void or could not run, 130 interrupted.
     """
     from scenarios import loader, warnings
-    from sim import twin
+    from sim import replication, twin
     from tweetlab.run import capacity_run, run_request
 
     run_request.check_options(on, find_capacity, bool(versus), repeat or 1)
-    run_request.check_engine(engine)
+    engine = run_request.check_engine(engine or replication.DEFAULT)
     overrides = [*(set_ or []), *graphs.overrides(graph, undirected, direction)]
     wanted = loader.load(scenario, overrides)
     screen = Screen(as_json)

@@ -18,10 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chaos import schedule
 from chaos.fault_records import FaultRecord
 from scenarios import spec, workload
 from scenarios.world import seeded_world
+from sim import speed
 from system.kernel import events
 from system.kernel.errors import LabError
 from system.kernel.policies import AutoscaleKnobs
@@ -30,7 +33,7 @@ from system.platform.process import procs
 from tweetlab.lab import traces
 from tweetlab.lab.session import Session
 from tweetlab.load import driver, journal
-from tweetlab.run import canaries, foreign, sampler
+from tweetlab.run import canaries, foreign, sampler, speed_probe
 
 GROUPS = events.GROUPS
 DRAIN_S = 30.0  # longest wait for the queues to drain, which starts after the last fault
@@ -70,6 +73,7 @@ class Measured:
     trace_file: str = ""
     canary: str = ""
     foreign: tuple[foreign.Program, ...] = ()
+    core_speed: Mapping[str, float] = field(default_factory=dict)
 
 
 def draw(scenario: spec.Scenario) -> Inputs:
@@ -97,11 +101,12 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
     load = driver.Load(scenario, inputs.tape, target, raw_folder(lab.lab), on_second=progress,
                        options=driver.Options(graph=inputs.world.graph, probes=probes, canary=canary))
     since_ms = int(time.time() * 1e3)
+    probe = speed_probe.Probe(lab.lab.paths.state / "speed-probe")
     try:
         await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         start_ns, start_wall_ms = await load.begin()
         progress.started(start_wall_ms)
-        samples = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), start_ns)
+        samples = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max), probe), start_ns)
         sampling = asyncio.create_task(samples.run(done))
         watch = foreign.Watch([os.getpid(), *await _supervisor(lab)], lab.lab.paths.lab_id)
         watching = asyncio.create_task(_watch(watch, done))
@@ -121,11 +126,19 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
             problems += [repr(problem) for problem in ended if isinstance(problem, BaseException)]
             scaling = await _remove_scaling(lab, scenario, since_ms)
     finally:
+        probe.stop()
         await load.close()
         await redis.aclose()
     measured = Measured(start_ns, start_wall_ms, result, faults, tuple(samples.rows), tuple(problems),
-                        tuple(samples.problems), interrupted, tuple(scaling), canary=canary, foreign=tuple(watch.busiest()))
+                        tuple(samples.problems), interrupted, tuple(scaling), canary=canary, foreign=tuple(watch.busiest()),
+                        core_speed=_core_speed(probe))
     return await _with_traces(lab, scenario, measured)
+
+
+def _core_speed(probe: speed_probe.Probe) -> dict[str, float]:
+    rows = probe.rows()
+    by_core = [rows[rows[:, 1] == core] for core in np.unique(rows[:, 1])]
+    return dataclasses.asdict(speed.core_speed([one[:, 2] for one in by_core], [one[:, 0] / 1e9 for one in by_core]))
 
 
 async def _watch(watch: foreign.Watch, done: asyncio.Event) -> None:
@@ -150,7 +163,7 @@ def forget_last_load(lab: native.Lab) -> None:
     shutil.rmtree(raw_folder(lab), ignore_errors=True)
 
 
-def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> sampler.Sources:
+def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool, probe: speed_probe.Probe) -> sampler.Sources:
     kernel = foreign.kernel_threads()
 
     async def cpu() -> dict[str, float]:
@@ -165,12 +178,13 @@ def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> samp
 
     async def counters() -> dict[str, float]:
         info = await redis.info("stats")
-        return {"redis_hits": float(info["keyspace_hits"]), "redis_misses": float(info["keyspace_misses"])}
+        hits = {"redis_hits": float(info["keyspace_hits"]), "redis_misses": float(info["keyspace_misses"])}
+        return hits | await probe.counters()
 
     async def instances() -> dict[str, float]:
         return {service: float(count) for service, count in (await lab.lab.scaling())["instances"].items()}
 
-    pids = {"load-generator": generator_pid, "runner": os.getpid()}
+    pids = {"load-generator": generator_pid, "runner": os.getpid(), speed_probe.NAME: probe.pid}
     return sampler.Sources(cpu, memory, lag, counters, pids, instances if scaled else None)
 
 

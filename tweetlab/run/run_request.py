@@ -45,7 +45,7 @@ class RunRequest:
     calibration_file: str = ""
     versus: spec.Scenario | None = None
     observe: bool = False
-    engine: str = replication.COMPILED
+    engine: str = replication.DEFAULT
     replications: int = twin.REPLICATIONS
 
 
@@ -117,7 +117,7 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
 
 
 def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, calibrated: calibration.Calibration,
-            screen: Screen, engine: str = replication.COMPILED, replications: int = twin.REPLICATIONS) -> record.Run:
+            screen: Screen, engine: str = replication.DEFAULT, replications: int = twin.REPLICATIONS) -> record.Run:
     """Predict the same run with the twin and add the prediction to its report.
 
     Returns `run` unchanged, with a warning, where the twin does not model a route or a fault of the scenario.

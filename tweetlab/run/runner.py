@@ -205,6 +205,7 @@ def _platform(lab: Session, scenario: spec.Scenario, measured: Measured) -> dict
             "provider": lab.lab.provider, **({"images": images} if images else {}),
             "generator": dataclasses.asdict(measured.load.generator) if measured.load else {},
             "foreign_programs": [dataclasses.asdict(one) for one in measured.foreign],
+            "core_speed": dict(measured.core_speed),
             **({"traces": measured.slow_traces} if measured.slow_traces else {})}
 
 

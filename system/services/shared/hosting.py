@@ -40,11 +40,12 @@ Build = Callable[[Ports, Settings], Service]
 class Host:
     """One service in one process, with its ports, routes and loops, as an ASGI application (`app`).
 
-    `ports`: None opens those that `needs` names.
+    `ports`: None opens those that `needs` names, and in the background those that `later` names.
     """
 
-    def __init__(self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None) -> None:
-        self._needs, self._build, self._config, self._ports = needs, build, config, ports
+    def __init__(self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None,
+                 later: Sequence[str] = ()) -> None:
+        self._needs, self._later, self._build, self._config, self._ports = needs, later, build, config, ports
         self._opened: bootstrap.Opened | None = None
         self._service = Service()
         self._tasks: list[asyncio.Future[None]] = []
@@ -56,7 +57,7 @@ class Host:
         tracing.serve_as(self.app.name)
         ports = self._ports
         if ports is None:
-            self._opened = await bootstrap.open_ports(self._config, self._needs)
+            self._opened = await bootstrap.open_ports(self._config, self._needs, later=self._later)
             await self._opened.ready()
             ports = self._opened.ports
         self._service = self._build(ports, self._config)
@@ -88,9 +89,9 @@ class Host:
         await asyncio.to_thread(tracing.stop)
 
 
-def run(name: str, needs: Sequence[str], build: Build) -> None:
-    """Serve until SIGTERM, with settings from the environment."""
+def run(name: str, needs: Sequence[str], build: Build, later: Sequence[str] = ()) -> None:
+    """Serve until SIGTERM, with settings from the environment. `later`: ports without which the service starts."""
     config = settings.from_env()
     tracing_setup.start(config.otlp, config.trace_ratio, config.instance)
-    host = Host(name, needs, build, config)
+    host = Host(name, needs, build, config, later=later)
     serving.serve(host.app, config.listen_host, config.listen_port)

@@ -19,7 +19,8 @@ from system.services.users.handlers import Passwords, UserService
 from system.services.users.tokens import TokenRoutes, TokenService
 
 NAME = "users"
-NEEDS = ("users", "tokens", "hot", "tweets")
+NEEDS = ("users", "tokens", "hot")
+LATER = ("tweets",)  # counts them for `public_metrics`; nobody should wait for it to log in
 CONNECTION = "connection_status"
 
 
@@ -106,9 +107,9 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
     tokens = TokenService(ports.users, ports.tokens, passwords, keys)
     return hosting.Service([
-        *Routes(UserService(ports.users, passwords), reads.tweet_counts).rows(), *EdgeRoutes(edges, reads.tweet_counts).rows(),
-        *TokenRoutes(tokens).rows()])
+        *Routes(UserService(ports.users, passwords), reads.tweet_counts).rows(),
+        *EdgeRoutes(edges, reads.tweet_counts).rows(), *TokenRoutes(tokens).rows()])
 
 
 if __name__ == "__main__":
-    hosting.run(NAME, NEEDS, build)
+    hosting.run(NAME, NEEDS, build, LATER)
