@@ -1,6 +1,6 @@
 """Compiles the engine and keeps the result, so that no prediction waits for it: `python -m sim.compiled.warm`.
 
-Takes half a minute; a tenth of a second if nothing has changed. Results of older sources are removed.
+Takes a minute; a tenth of a second if nothing has changed. Results of older sources are removed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> int:
     stamp = folder / "complete"
     if stamp.exists():
         return 0
-    print("twin: compiling its engine (half a minute, once per version)", file=sys.stderr)
+    print("twin: compiling its engine (a minute, once per version)", file=sys.stderr)
     _play()
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
