@@ -118,6 +118,15 @@ def core_speed_of(run: record.Run) -> speed.CoreSpeed | None:
     return speed.CoreSpeed(**found) if found else None
 
 
+def machine_speed(run: record.Run, calibration: Calibration) -> speed.MachineSpeed | None:
+    """Return how fast the machine was during `run`, relative to the calibration; None if either was not probed."""
+    cores, reference_us = core_speed_of(run), calibration.diagnostics.get("probe_us")
+    found = cpu_accounts.of_run(run.series, cpu_accounts.stages_of(run.document))
+    if cores is None or not reference_us or found.probe_us is None:
+        return None
+    return speed.during(found.starts_s, found.ends_s, found.probe_us, float(reference_us), cores)
+
+
 def slowness_of(diagnostics: Mapping[str, Any]) -> Callable[[float], float]:
     """Return how slow the machine was during a calibration run, by time (s), from the calibration's diagnostics."""
     rows = diagnostics.get("slowness", ())
@@ -238,7 +247,8 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
             "mean_cores": round(float(one.measured.mean()), 5),
         }
     slowness = [[start, end, round(float(value), 4)] for (start, end), value in zip(spans, slow, strict=True)]
-    return units, background, exponents, {"cpu": diagnostics, "slowness": slowness}
+    found = {"cpu": diagnostics, "slowness": slowness}
+    return units, background, exponents, found if probed is None else {**found, "probe_us": float(np.median(probed[closed]))}
 
 
 @dataclass(frozen=True)

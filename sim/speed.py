@@ -44,6 +44,23 @@ class CoreSpeed:
         return self.slow <= 1.0 or not 0.0 < self.share < 1.0 or self.changes_per_s <= 0.0
 
 
+@dataclass(frozen=True)
+class MachineSpeed:
+    """How fast the machine was during one run, from its speed probe. `slowness`: factor on all CPU by time, s; `mean`: of it,
+    relative to the machine as it was calibrated.
+    """
+
+    core_speed: CoreSpeed
+    slowness: Callable[[float], float]
+    mean: float
+
+
+def during(starts_s: Floats, ends_s: Floats, probe_us: Floats, reference_us: float, cores: CoreSpeed) -> MachineSpeed:
+    """Return the speed of the machine from the probe's means in windows (s), and its mean when calibrated."""
+    slow = (probe_us / reference_us) ** SENSITIVITY
+    return MachineSpeed(cores, by_second(starts_s.tolist(), ends_s.tolist(), slow.tolist()), float(slow.mean()))
+
+
 def core_speed(took: Sequence[Floats], at_s: Sequence[Floats]) -> CoreSpeed:
     """Return the two speeds of a core, for the work of the lab.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -25,6 +25,7 @@ from scenarios.world import population, seeded_tweets
 from sim import demand, faults, outcome, theory
 from sim.calibration import Calibration
 from sim.replication import DEFAULT, Played, Replication
+from sim.speed import MachineSpeed
 from sim.state import Seeded
 
 REPLICATIONS = 5
@@ -66,10 +67,12 @@ def run(
     replications: int = REPLICATIONS,
     progress: Progress | None = None,
     scored_run: str = "",
+    machine: MachineSpeed | None = None,
     engine: str = DEFAULT,
 ) -> Prediction:
     """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
-    `past`: the seeded tweets; None draws them again. `engine`: a word of `sim.replication.ENGINES`.
+    `past`: the seeded tweets; None draws them again. `machine`: its speed during that run; None: as it was calibrated.
+    `engine`: a word of `sim.replication.ENGINES`.
 
     Raises UnknownStep if the scenario needs something that the model or the calibration does not have.
     """
@@ -77,9 +80,13 @@ def run(
     seeded = Seeded.of(scenario, graph, past)
     played: list[Played] = []
     count = max(1, replications)
+    if machine is not None:
+        calibration = replace(calibration, core_speed=machine.core_speed)
+    slowness = None if machine is None else machine.slowness
     for index, factor in enumerate(factors(calibration, count)):
         costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
-        played.append(Replication(scenario, costs, seeded, scenario.seed + index, engine=engine).play(tape))
+        seed = scenario.seed + index
+        played.append(Replication(scenario, costs, seeded, seed, slowness=slowness, engine=engine).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
     summaries = [percentiles(one, scenario) for one in played]
@@ -89,6 +96,9 @@ def run(
     took_s = time.perf_counter() - start_s
     intervals = _intervals(summaries)
     said = remarks(played[chosen], scenario, calibration)
+    if machine is not None:
+        said.append(f"The machine took {machine.mean:.2f} times the CPU of its calibration for the same work, as the speed "
+                    "probe of the run says; the prediction is for that speed.")
     notes = {
         "how": f"engine {engine}, one run queue for all cores",
         "calibration": calibration.brief(),

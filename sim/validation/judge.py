@@ -32,7 +32,9 @@ LEAST_LOADS, LEAST_MIXES = 3, 2
 
 @dataclass(frozen=True)
 class Judged:
-    """One cell. `structure`: the error with right demands, None for CPU. `state`: counts, few or unknown."""
+    """One cell. `structure`, `at_speed`: the error with right demands and at the machine's speed, None for CPU. `state`: counts,
+    few or unknown.
+    """
 
     load: str
     mix: str
@@ -43,6 +45,7 @@ class Judged:
     predicted: float
     error: float
     structure: float | None
+    at_speed: float | None
     noise: float
     requests: int
     state: str
@@ -99,6 +102,7 @@ def _cpu(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any
         totals,
         sum(predicted.get(node, 0.0) for node in known),
         None,
+        None,
         0.0,
         len(repeats) * 1000,
     )
@@ -106,7 +110,7 @@ def _cpu(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any
         values = [run["cores"][node] for run in repeats]
         if float(np.median(values)) > PROCESS_CORES:
             yield _cell(
-                name, mix, band, node, "process", values, predicted.get(node, 0.0), None, 0.0, len(repeats) * 1000
+                name, mix, band, node, "process", values, predicted.get(node, 0.0), None, None, 0.0, len(repeats) * 1000
             )
 
 
@@ -119,7 +123,6 @@ def _responses(
         for statistic in cells.STATISTICS:
             values = [run["routes"][route][statistic] for run in repeats]
             within = float(np.median([run["noise"].get(route, {}).get(statistic, 0.0) for run in repeats]))
-            structure = [run["structure"][route][statistic] for run in repeats if route in run["structure"]]
             yield _cell(
                 name,
                 mix,
@@ -128,10 +131,16 @@ def _responses(
                 statistic,
                 values,
                 predicted[route][statistic],
-                float(np.median(structure)) if structure else None,
+                _part(repeats, "structure", route, statistic),
+                _part(repeats, "at_speed", route, statistic),
                 within,
                 requests,
             )
+
+
+def _part(repeats: Sequence[Mapping[str, Any]], part: str, route: str, statistic: str) -> float | None:
+    values = [run[part][route][statistic] for run in repeats if route in run[part]]
+    return float(np.median(values)) if values else None
 
 
 def _cell(
@@ -143,6 +152,7 @@ def _cell(
     values: Sequence[float],
     predicted: float,
     structure: float | None,
+    at_speed: float | None,
     within: float,
     requests: int,
 ) -> Judged:
@@ -168,6 +178,7 @@ def _cell(
         predicted,
         predicted / measured - 1.0 if measured else 0.0,
         structure,
+        at_speed,
         noise,
         requests,
         state,

@@ -1,10 +1,11 @@
 """Predictions of a validation, and what an error consists of.
 
-An error has four parts. **Total**: prediction against measurement. **Structure**: the error that remains when each
-process is given the CPU that it really used (one factor per process, fitted to the run itself: an oracle, not a
-prediction). **CPU**: predicted against measured CPU. **Noise**: the standard error of the measurement. A large
-structure error means that the model lacks something; a large CPU error with a small structure error that the
-calibration is wrong, or that the machine was faster or slower than during the calibration.
+An error has five parts. **Total**: prediction against measurement. **At its speed**: the error that remains when the
+model is told how fast the machine was, by the run's speed probe, which nothing of the lab can influence.
+**Structure**: the error that remains when each process is given the CPU that it really used (one factor per process,
+fitted to the run itself: an oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard
+error of the measurement. A large structure error means that the model lacks something; a large CPU error with a small
+structure error that the calibration is wrong, or that the machine was faster or slower than during the calibration.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from reports import record
 from scenarios import spec, workload
 from scenarios.world import seeded_world
-from sim import calibrate, delays
+from sim import calibrate, delays, speed
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
 from sim.state import Seeded
@@ -122,7 +123,8 @@ def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
 @dataclass(frozen=True)
 class Examined:
     """One run of a load. `routes`: route -> statistic -> ms; `requests`: route -> OK ones; `noise`: route -> statistic ->
-    standard error, ms. `structure`: route -> statistic -> relative error with right demands.
+    standard error, ms. `structure`, `at_speed`: route -> statistic -> relative error with right demands, and at the
+    machine's speed. `slowness`: of the machine against its calibration, None without a probe.
     """
 
     routes: Mapping[str, Mapping[str, float]]
@@ -132,6 +134,8 @@ class Examined:
     utilization: float
     dropped: float
     structure: Mapping[str, Mapping[str, float]]
+    at_speed: Mapping[str, Mapping[str, float]]
+    slowness: float | None
     rebuilds: tuple[float, ...] = ()
     after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
     recovery_s: float | None = None
@@ -165,11 +169,8 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         route: {name: statistic(took) for name, statistic in cells.STATISTICS.items()}
         for route, (_, took) in measured.items()
     }
-    structure = {
-        route: {name: right.routes[route][name] / value - 1.0 for name, value in values.items()}
-        for route, values in routes.items()
-        if route in right.routes
-    }
+    machine = calibrate.machine_speed(run, calibration)
+    at_speed = right if machine is None else _at_speed(replayed, calibration, machine)
     return Examined(
         routes,
         {route: len(took) for route, (_, took) in measured.items()},
@@ -177,11 +178,31 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         cores,
         float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0,
         accounts.dropped,
-        structure,
+        _errors(right, routes),
+        _errors(at_speed, routes) if machine is not None else {},
+        None if machine is None else machine.mean,
         tuple(rebuilds(table, scenario)),
         after_loss(table, scenario),
         recovery_s(table, scenario),
     )
+
+
+def _errors(predicted: Predicted, measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        route: {name: predicted.routes[route][name] / value - 1.0 for name, value in values.items()}
+        for route, values in measured.items()
+        if route in predicted.routes
+    }
+
+
+def _at_speed(replayed: calibrate.Replayed, calibration: Calibration, machine: speed.MachineSpeed) -> Predicted:
+    known = dataclasses.replace(calibration, core_speed=machine.core_speed)
+    played = [
+        Replication(replayed.scenario, known, replayed.seeded, replayed.scenario.seed + seed, slowness=machine.slowness).play(
+            replayed.tape)
+        for seed in range(2)
+    ]
+    return _predicted(played, replayed.scenario, known)
 
 
 def after_loss(table: Any, scenario: spec.Scenario) -> dict[str, float]:

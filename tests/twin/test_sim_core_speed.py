@@ -101,6 +101,15 @@ def test_slowness_follows_the_probe_where_costs_could_explain_it_too() -> None:
     assert slowed[-1] / slowed[0] == pytest.approx(1.2, rel=0.02)
 
 
+def test_a_run_is_predicted_for_the_speed_that_its_machine_had() -> None:
+    """A probe that takes a fifth more than when calibrated makes all CPU 1.2^0.65 = 1.126 times as dear."""
+    starts_s = np.arange(0.0, 60.0, 5.0)
+    machine = speed.during(starts_s, starts_s + 5.0, np.full(12, 720.0), 600.0, speed.CoreSpeed())
+
+    assert machine.mean == pytest.approx(1.126, abs=0.001)
+    assert machine.slowness(30.0) == pytest.approx(1.126, abs=0.001) and machine.slowness(500.0) == 1.0
+
+
 async def test_the_probe_measures_every_core_and_ends(tmp_path: Path) -> None:
     """Its counters grow, each piece of work takes CPU, and it is gone after `stop`."""
     probe = speed_probe.Probe(tmp_path / "probe")

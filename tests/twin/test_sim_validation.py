@@ -69,6 +69,7 @@ def run(utilization: float = 0.5, requests: int = 20_000, noise: float = 0.1, **
         "rebuilds": [],
         "recovery_s": None,
         "structure": {"home": dict.fromkeys(cells.STATISTICS, 0.01)},
+        "at_speed": {"home": dict.fromkeys(cells.STATISTICS, 0.02)},
         **changes,
     }
 
@@ -151,7 +152,7 @@ def test_rivals_predict_from_the_same_rungs() -> None:
     """Each answers for a rate between two rungs, and none is absurd; the nearest rung's p95 is 18 % off."""
     known = dataclasses.replace(literature(), diagnostics={"rungs": rungs()})
     true = 8 / (1 - 220 / 400)
-    cell = judge.Judged("a", "reads", "low", "home", "p95", true, true * 1.02, 0.02, None, 0.01, 9_000, "counts")
+    cell = judge.Judged("a", "reads", "low", "home", "p95", true, true * 1.02, 0.02, None, None, 0.01, 9_000, "counts")
 
     errors = rivals.rival_errors([cell], {"a": entry("a", "reads", 0.02, rate=220.0)}, known)
 

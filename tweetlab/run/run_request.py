@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from reports import finish, record
 from scenarios import spec
-from sim import calibration, faults, replication, services, twin
+from sim import calibrate, calibration, faults, replication, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
 from tweetlab.calibrate import fingerprint, store
@@ -127,7 +127,8 @@ def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, ca
         return run
     with screen.step(f"twin: {replications} replications"):
         predicted = twin.run(scenario, calibrated, inputs.tape, inputs.world.graph, past=inputs.world.past,
-                             scored_run=run.run_id, engine=engine, replications=replications,
+                             scored_run=run.run_id, machine=calibrate.machine_speed(run, calibrated), engine=engine,
+                             replications=replications,
                              progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
     foreign = store.NOT_HERE in predicted.label
     return finish.add_twin(run, predicted.facts, predicted.label, in_sample=predicted.in_sample,
