@@ -26,6 +26,9 @@ COPY system /app/system
 RUN /venv/bin/python -m compileall -q -j 0 /app
 
 FROM ${PYTHON_BASE} AS services
+# It strips uploaded pictures; without what it needs for archives and other file types.
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends libimage-exiftool-perl \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 1000 tweetlab && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tweetlab \
     && install -d -o 1000 -g 1000 /data /effects && install -d /lab
 COPY --from=services-build /venv /venv

@@ -16,7 +16,7 @@ help:
 	@echo "make test       the tests on real servers, setup included; TIER=unit runs one tier"
 	@echo "make check      lint, types, import order"
 	@echo "make drills     the long campaigns: lose members, zones and regions; compare pairs of runs with fresh labs (an hour)"
-	@echo "make bench      measure every row of the table, or ROW=name alone"
+	@echo "make bench      measure every row of the table, or ROW=name, or ROW=name,name"
 	@echo "make setup      create the environment in .venv and bin/tweetlab"
 	@echo "make servers    download the servers into the user's cache folder"
 	@echo "make observers  download the observability stack for --observe: Prometheus, Alertmanager and others"

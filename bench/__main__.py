@@ -1,4 +1,4 @@
-"""`make bench`: measure every row (or only ROW=name) and merge the results into `runs/bench/latest.json`."""
+"""`make bench`: measure every row (or only ROW=name, or ROW=name,name) and merge the results into `runs/bench/latest.json`."""
 
 from __future__ import annotations
 
@@ -61,16 +61,17 @@ def main(words: list[str] | None = None) -> int:
     return code
 
 
-def _chosen(name: str) -> tuple[rows.Row, ...] | None:
+def _chosen(names: str) -> tuple[rows.Row, ...] | None:
     known = {row.name: row for row in rows.ROWS}
-    if not name:
+    if not names:
         return rows.ROWS
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        print(f"ROW is {name!r}; it must be one of {', '.join(known)}." + (f" Did you mean {near[0]}?" if near else ""),
-              file=sys.stderr)
-        return None
-    return (known[name],)
+    for name in names.split(","):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            print(f"ROW is {name!r}; it must be one of {', '.join(known)}." + (f" Did you mean {near[0]}?" if near else ""),
+                  file=sys.stderr)
+            return None
+    return tuple(known[name] for name in names.split(","))
 
 
 def merge(row: rows.Row, value: float, path: Path = LATEST) -> None:

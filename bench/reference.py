@@ -109,7 +109,8 @@ def bench() -> str:
     from bench.rows import ROWS
 
     rows = "\n".join(f"| `{r.name}` | {r.what} | {r.bar} {r.unit} |" for r in ROWS)
-    intro = "`make bench` measures these; `ROW=name make bench` measures one of them. Results: `runs/bench/latest.json`.\n\n"
+    intro = ("`make bench` measures these; `ROW=name make bench`, or `ROW=name,name`, measures some. "
+             "Results: `runs/bench/latest.json`.\n\n")
     return f"# The bench\n\n{intro}| row | what | bar |\n|---|---|---|\n{rows}\n"
 
 

@@ -86,7 +86,7 @@ def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
     """Return `prior` with one factor and one exponent per process, and the delays of hops, fitted to a short run.
 
     `prior`: None for the shipped default. The ratios between units of work stay those of the prior, and so do delays of
-    hops that the run has seldom seen. Raises WrongInput as `full`.
+    hops that are rare in the run. Raises WrongInput as `full`.
     """
     return _fitted(run, prior or default(), QUICK)
 

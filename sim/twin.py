@@ -80,9 +80,9 @@ def run(
     seeded = Seeded.of(scenario, graph, past)
     played: list[Played] = []
     count = max(1, replications)
+    slowness = None if machine is None else machine.slowness
     if machine is not None:
         calibration = replace(calibration, core_speed=machine.core_speed)
-    slowness = None if machine is None else machine.slowness
     for index, factor in enumerate(factors(calibration, count)):
         costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
         seed = scenario.seed + index
@@ -95,10 +95,7 @@ def run(
     checked_laws = merged_laws([laws(one) for one in played])
     took_s = time.perf_counter() - start_s
     intervals = _intervals(summaries)
-    said = remarks(played[chosen], scenario, calibration)
-    if machine is not None:
-        said.append(f"The machine took {machine.mean:.2f} times the CPU of its calibration for the same work, as the speed "
-                    "probe of the run says; the prediction is for that speed.")
+    said = remarks(played[chosen], scenario, calibration, machine)
     notes = {
         "how": f"engine {engine}, one run queue for all cores",
         "calibration": calibration.brief(),
@@ -131,9 +128,12 @@ def factors(calibration: Calibration, count: int) -> list[float]:
     return [math.exp(calibration.spread * NormalDist().inv_cdf((index + 0.5) / count)) for index in range(count)]
 
 
-def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration) -> list[str]:
+def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration, machine: MachineSpeed | None = None) -> list[str]:
     """Return sentences about the range in which the prediction holds."""
     found = []
+    if machine is not None:
+        found.append(f"The machine took {machine.mean:.2f} times the CPU of its calibration for the same work, as the speed "
+                     "probe of the run says; the prediction is for that speed.")
     for name, node in sorted(played.nodes.items()):
         law = node.amortization
         if law is not None and law.beyond_s >= BEYOND_S:

@@ -3,15 +3,20 @@
 The images are the stand-ins, which are built from the native lab's own packages, so that both sides run the same
 programs; their versions are printed. One lab is up at a time, in the order A B A B. Each is warmed at the measured
 rate until the CPU per read of an anchor (gateway and timelines) changes by less than 3 % from one window to the next.
-Containers are reached at their addresses on the bridge, without Docker's proxy.
+Containers are reached at their addresses on the bridge, without Docker's proxy. The four labs are measured once for all
+three rows (ROW=docker_vs_native_home_read_p50,docker_vs_native_home_read_cpu,docker_rss_vs_native).
+
+Intervals are 95 % percentiles of a bootstrap of pairs, and within each of windows. Two pairs say little about how labs
+differ, so the interval is at least the range of the pairs.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from bench import drive, platform_rows
@@ -26,48 +31,75 @@ from tweetlab.terminal import Screen
 
 RATE_PER_S, FOR_S, PAIRS = 100.0, 60.0, 2
 ANCHOR = ("gateway", "timelines")
+SLICE_S = 10.0  # of a block: unit of the bootstrap
 WINDOW_S, DRIFT, MAX_WINDOWS = 20.0, 0.03, 12
+DRAWS = 2_000
 MEMORY_KEYS = ("total_rss", "anon")  # in memory.stat of control groups v1 and v2
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block on one lab. `p50_ms`: of home reads, from the intended start. `cpu_s`: of all nodes, per read.
+    """One block on one lab, by windows of SLICE_S.
 
-    `rss_bytes`: sum over the memory groups of all nodes, page cache excluded, after the block.
+    `p50_ms`: of home reads, from the intended start. `cpu_s`: of all nodes, per read. `rss_bytes`: one value, the sum
+    over the memory groups of all nodes after the block, page cache excluded.
     """
 
-    p50_ms: float
-    cpu_s: float
-    rss_bytes: int
+    p50_ms: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+    rss_bytes: tuple[float, ...]
+
+
+Pair = tuple[Block, Block]
+_measured: list[Pair] = []
 
 
 async def home_read_p50_ratio() -> float:
     """Return the median latency of home reads in containers ÷ native."""
-    return _ratio("p50", await _blocks(), lambda block: block.p50_ms)
+    return _report("p50 in ms", await _pairs(), lambda block: block.p50_ms)
 
 
 async def home_read_cpu_ratio() -> float:
     """Return CPU per home read of all nodes in containers ÷ native."""
-    return _ratio("CPU per read", await _blocks(), lambda block: block.cpu_s)
+    return _report("CPU per read in ms", await _pairs(), lambda block: tuple(1e3 * value for value in block.cpu_s))
 
 
 async def rss_ratio() -> float:
     """Return resident memory of all nodes in containers ÷ native, after the same reads."""
-    return _ratio("resident memory", await _blocks(), lambda block: float(block.rss_bytes))
+    return _report("resident memory in MiB", await _pairs(), lambda block: tuple(value / 2**20 for value in block.rss_bytes))
 
 
-def _ratio(name: str, pairs: list[tuple[Block, Block]], value: Callable[[Block], float]) -> float:
-    """Return the geometric mean of the pairs' ratios, docker ÷ native, and print it with their range."""
-    ratios = [value(docker) / value(host) for host, docker in pairs]
-    mean = math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
-    Screen().say(f"{name}, docker ÷ native: {mean:.3f} ({min(ratios):.3f} to {max(ratios):.3f} of {len(ratios)} pairs)")
-    return mean
+def _report(name: str, pairs: list[Pair], values: Callable[[Block], tuple[float, ...]]) -> float:
+    """Print the blocks and the ratio docker ÷ native with its interval; return the ratio."""
+    sides = [(values(host), values(docker)) for host, docker in pairs]
+    ratio, low, high = ratio_of(sides)
+    blocks = " ".join(f"{statistics.fmean(host):.2f} {statistics.fmean(docker):.2f}" for host, docker in sides)
+    Screen().say(f"{name}, native docker {len(pairs)} times: {blocks}; ratio {ratio:.3f}, interval {low:.3f} to {high:.3f}")
+    return ratio
 
 
-async def _blocks() -> list[tuple[Block, Block]]:
+def ratio_of(sides: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, float, float]:
+    """Return the geometric mean of B ÷ A over pairs of blocks (A, B), and the bounds of its interval."""
+    def mean(chosen: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+        return math.exp(statistics.fmean(math.log(statistics.fmean(b) / statistics.fmean(a)) for a, b in chosen))
+
+    draw = random.Random(1)
+
+    def again(pair: tuple[Sequence[float], Sequence[float]]) -> tuple[Sequence[float], Sequence[float]]:
+        a, b = pair
+        return draw.choices(a, k=len(a)), draw.choices(b, k=len(b))
+
+    draws = sorted(mean([again(pair) for pair in draw.choices(sides, k=len(sides))]) for _ in range(DRAWS))
+    of_pairs = [mean([pair]) for pair in sides]
+    return mean(sides), min(*of_pairs, draws[int(0.025 * DRAWS)]), max(*of_pairs, draws[int(0.975 * DRAWS)])
+
+
+async def _pairs() -> list[Pair]:
+    """Return the pairs (native, docker), measured the first time."""
     os.environ["TWEETLAB_IMAGES"] = "ours"
-    return [(await _block(runtimes.NATIVE), await _block(runtimes.DOCKER)) for _ in range(PAIRS)]
+    if not _measured:
+        _measured.extend([(await _block(runtimes.NATIVE), await _block(runtimes.DOCKER)) for _ in range(PAIRS)])
+    return _measured
 
 
 async def _block(provider: str) -> Block:
@@ -88,10 +120,13 @@ async def _block(provider: str) -> Block:
                 return sent
 
             await _settle(lab, reads, screen)
-            before_s = await _cpu_s(lab)
-            sent = await reads(FOR_S)
-            used_s = await _cpu_s(lab) - before_s
-            return Block(statistics.median(sent.latencies_s) * 1e3, used_s / sent.ok, await _rss_bytes(lab))
+            p50_ms, cpu_s = [], []
+            for _ in range(int(FOR_S / SLICE_S)):
+                before_s = await _cpu_s(lab)
+                sent = await reads(SLICE_S)
+                p50_ms.append(1e3 * statistics.median(sent.latencies_s))
+                cpu_s.append((await _cpu_s(lab) - before_s) / sent.ok)
+            return Block(tuple(p50_ms), tuple(cpu_s), (float(await _rss_bytes(lab)),))
     finally:
         await lab.down(purge=True)
 

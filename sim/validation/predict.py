@@ -1,7 +1,7 @@
 """Predictions of a validation, and what an error consists of.
 
 An error has five parts. **Total**: prediction against measurement. **At its speed**: the error that remains when the
-model is told how fast the machine was, by the run's speed probe, which nothing of the lab can influence.
+model knows how fast the machine was, from the run's speed probe, which nothing of the lab can influence.
 **Structure**: the error that remains when each process is given the CPU that it really used (one factor per process,
 fitted to the run itself: an oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard
 error of the measurement. A large structure error means that the model lacks something; a large CPU error with a small
@@ -11,7 +11,7 @@ structure error that the calibration is wrong, or that the machine was faster or
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from reports import record
 from scenarios import spec, workload
 from scenarios.world import seeded_world
-from sim import calibrate, delays, speed
+from sim import calibrate, delays
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
 from sim.state import Seeded
@@ -61,9 +61,12 @@ def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEED
 
 
 def _play(
-    scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int
-) -> list[Played]:
-    return [Replication(scenario, calibration, seeded, scenario.seed + seed).play(tape) for seed in range(seeds)]
+    scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int,
+    slowness: Callable[[float], float] | None = None,
+) -> list[Played]:  # fmt: skip
+    return [
+        Replication(scenario, calibration, seeded, scenario.seed + seed, slowness=slowness).play(tape) for seed in range(seeds)
+    ]
 
 
 def _predicted(played: Sequence[Played], scenario: spec.Scenario, calibration: Calibration) -> Predicted:
@@ -170,7 +173,11 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         for route, (_, took) in measured.items()
     }
     machine = calibrate.machine_speed(run, calibration)
-    at_speed = right if machine is None else _at_speed(replayed, calibration, machine)
+    at_speed: dict[str, dict[str, float]] = {}
+    if machine is not None:
+        known = dataclasses.replace(calibration, core_speed=machine.core_speed)
+        played = _play(scenario, known, replayed.seeded, replayed.tape, 2, machine.slowness)
+        at_speed = _errors(_predicted(played, scenario, known), routes)
     return Examined(
         routes,
         {route: len(took) for route, (_, took) in measured.items()},
@@ -179,7 +186,7 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         float(accounts.busy_cores[inside].mean()) / calibration.cores if inside.any() else 0.0,
         accounts.dropped,
         _errors(right, routes),
-        _errors(at_speed, routes) if machine is not None else {},
+        at_speed,
         None if machine is None else machine.mean,
         tuple(rebuilds(table, scenario)),
         after_loss(table, scenario),
@@ -193,16 +200,6 @@ def _errors(predicted: Predicted, measured: Mapping[str, Mapping[str, float]]) -
         for route, values in measured.items()
         if route in predicted.routes
     }
-
-
-def _at_speed(replayed: calibrate.Replayed, calibration: Calibration, machine: speed.MachineSpeed) -> Predicted:
-    known = dataclasses.replace(calibration, core_speed=machine.core_speed)
-    played = [
-        Replication(replayed.scenario, known, replayed.seeded, replayed.scenario.seed + seed, slowness=machine.slowness).play(
-            replayed.tape)
-        for seed in range(2)
-    ]
-    return _predicted(played, replayed.scenario, known)
 
 
 def after_loss(table: Any, scenario: spec.Scenario) -> dict[str, float]:

@@ -135,7 +135,8 @@ def _store(kind: str, memory_mib: int, running: Running | None = None, zone: int
 
 
 def _service(kind: str, zone: int = 0) -> Node:
-    return Node(f"{kind}-{zone or 1}", kind, "service", zone or 1, zone=zone, memory_mib=80, module=SERVICE_MODULES[kind])
+    memory_mib = 150 if kind == "media" else 80  # ExifTool takes 60 MiB, and the bytes of the pictures
+    return Node(f"{kind}-{zone or 1}", kind, "service", zone or 1, zone=zone, memory_mib=memory_mib, module=SERVICE_MODULES[kind])
 
 
 def _small() -> Blueprint:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 PROBE_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_S = 30.0  # of `postgres_execute`, which is no probe
 MAX_ANSWER_BYTES = 65536
 
 IS_PRIMARY = "SELECT WHERE NOT pg_is_in_recovery()"  # "SELECT 1" of a primary, "SELECT 0" of a standby
@@ -112,7 +113,7 @@ def _broker_numbers(answer: bytes) -> list[int]:
 
 async def postgres(address: str, role: str, database: str) -> str:
     """Open a session, and return "ready" after the server has sent ReadyForQuery."""
-    async with _postgres_session(address, role, database):
+    async with _postgres_session(address, role, database, PROBE_TIMEOUT_S):
         return "ready"
 
 
@@ -143,8 +144,9 @@ async def postgres_primary(addresses: Sequence[str], role: str, database: str) -
 
 
 @contextlib.asynccontextmanager
-async def _postgres_session(address: str, role: str, database: str) -> AsyncIterator[Streams]:
-    async with _connect(address, timeout_s=30.0) as (reader, writer):
+async def _postgres_session(address: str, role: str, database: str, timeout_s: float = STATEMENT_TIMEOUT_S
+                            ) -> AsyncIterator[Streams]:
+    async with _connect(address, timeout_s=timeout_s) as (reader, writer):
         text = f"user\0{role}\0database\0{database}\0\0".encode()
         writer.write(struct.pack(">ii", len(text) + 8, 196608) + text)
         await _postgres_until_ready(reader)

@@ -174,7 +174,7 @@ def other(docker_engine):
 @pytest.mark.parametrize(("env", "words"), [
     ({"DOCKER_HOST": "unix:///nowhere/docker.sock"}, ["No Docker engine", "/nowhere/docker.sock", "make docker-engine"]),
     ({"TWEETLAB_IMAGE_REDIS": "tweetlab/nobody:0"}, ["Images are missing", "tweetlab/nobody:0", "make docker-images"]),
-    ({"TWEETLAB_IMAGE_REDIS": "tweetlab/standin-haproxy:2.6"}, ["redis-1 died while starting", "exit code", "redis-server"]),
+    ({"TWEETLAB_IMAGE_REDIS": "tweetlab/standin-haproxy:2.6"}, ["-1 died while starting", "exit code 1", "cannot create"]),
     ({"TWEETLAB_IMAGES": "mine"}, ["TWEETLAB_IMAGES is 'mine'; it must be official or ours"]),
 ])  # fmt: skip
 def test_a_start_that_cannot_succeed_says_why_and_leaves_nothing(other, env, words):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bench import __main__ as bench
+from bench.containers import provider_rows
 from bench.rows import ROWS, Row
 
 ROW = Row("search_p95_ms", "a row", "ms", None, 100, lambda: 1.0)
@@ -67,3 +68,27 @@ def test_a_row_without_its_optional_input_is_not_run(path, capsys, monkeypatch):
     assert bench.main([]) == 0
     assert "set CASES" in table(path)["twitter_text_conformance"]["failed"]["why"]
     assert "not run" in capsys.readouterr().out
+
+
+def test_several_rows_are_measured_in_the_order_of_their_names(path, monkeypatch, capsys):
+    """Rows of one measurement share it; an unknown name measures nothing."""
+    measured = []
+    monkeypatch.setattr(bench.rows, "ROWS", [Row(name, "a row", "s", None, 1, lambda name=name: measured.append(name) or 0.5)
+                                             for name in ("ni", "shrubbery", "herring")])
+    monkeypatch.setattr(bench, "merge", lambda row, value, merge=bench.merge: merge(row, value, path))
+    monkeypatch.setattr(bench, "show", lambda: None)
+    monkeypatch.setenv("ROW", "herring,ni")
+
+    assert bench.main([]) == 0 and measured == ["herring", "ni"]
+    monkeypatch.setenv("ROW", "ni,shruberry")
+    assert bench.main([]) == 64 and measured == ["herring", "ni"]
+    assert "Did you mean shrubbery?" in capsys.readouterr().err
+
+
+def test_the_ratio_of_two_providers_has_an_interval_that_holds_every_pair():
+    """Geometric mean over pairs; windows that vary widen the interval, and constant ones leave the range of the pairs."""
+    calm = provider_rows.ratio_of([([2.0, 2.0], [2.0, 2.0]), ([1.0, 1.0], [4.0, 4.0])])
+    noisy = provider_rows.ratio_of([([2.0, 2.0], [1.0, 3.0]), ([1.0, 1.0], [2.0, 6.0])])
+
+    assert calm == pytest.approx((2.0, 1.0, 4.0))
+    assert noisy[0] == pytest.approx(2.0) and noisy[1] < 1.0 and noisy[2] > 4.0

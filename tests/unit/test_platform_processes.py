@@ -217,6 +217,24 @@ async def test_the_error_quotes_an_unhealthy_server(probe, answer, quoted):
     assert str(unhealthy.value) == quoted
 
 
+async def test_every_probe_of_a_frozen_server_ends_in_time():
+    """It accepts connections in the kernel and says nothing; `status` probes all nodes and must not wait for it."""
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    probes = (health.redis(address), health.http(address, "/"), health.cassandra(address), health.kafka(address, 1),
+              health.postgres(address, "polly", "parrots"))
+    began = time.monotonic()
+    answers = await asyncio.gather(*probes, return_exceptions=True)
+    server.close()
+
+    assert [str(answer) for answer in answers] == [f"no answer on {address} within 2 s"] * len(probes)
+    assert time.monotonic() - began < health.PROBE_TIMEOUT_S + 1.0
+
+
 async def test_a_refused_connection_is_reported_with_the_address():
     """Which address refused."""
     with pytest.raises(health.Unhealthy, match=r"connection refused on 127.0.0.1:1"):

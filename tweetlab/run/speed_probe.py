@@ -37,16 +37,21 @@ class Probe:
         environment = {**os.environ, "PYTHONPATH": str(home.ROOT)}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         self.pid = self._process.pid
+        self._pieces, self._cpu_us = 0, 0.0  # counted so far
 
-    def rows(self) -> NDArray[np.int64]:
-        """Return what was measured so far: monotonic ns, core, CPU ns; int64, shape (n, 3)."""
-        whole = self._file.read_bytes()
-        return np.frombuffer(whole[: len(whole) // ROW.size * ROW.size], dtype=np.int64).reshape(-1, 3)
+    def rows(self, first: int = 0) -> NDArray[np.int64]:
+        """Return what was measured from piece `first` on: monotonic ns, core, CPU ns; int64, shape (n, 3)."""
+        with self._file.open("rb") as file:
+            file.seek(first * ROW.size)
+            text = file.read()
+        return np.frombuffer(text[: len(text) // ROW.size * ROW.size], dtype=np.int64).reshape(-1, 3)
 
     async def counters(self) -> dict[str, float]:
         """Return the number of pieces so far and their summed CPU, µs."""
-        rows = self.rows()
-        return {"probes": float(len(rows)), "probe_us": float(rows[:, 2].sum()) / 1e3}
+        rows = self.rows(self._pieces)
+        self._pieces += len(rows)
+        self._cpu_us += float(rows[:, 2].sum()) / 1e3
+        return {"probes": float(self._pieces), "probe_us": self._cpu_us}
 
     def stop(self) -> None:
         """End the process. Safe to repeat."""

@@ -60,7 +60,7 @@ class ContainerChild(Lifecycle):
         return self.paths.data_dir / "run" / self.node.name
 
     async def _spawn(self) -> None:
-        description = spec.container(self.ctx)
+        description = spec.container(self.ctx, self.server)
         await api.in_thread(self._remove)
         self._stop_signal, self._stop_timeout_s = description.stop_signal, description.stop_timeout_s
         self._container = await api.in_thread(self._create, description)
@@ -233,6 +233,8 @@ class ContainerChild(Lifecycle):
             self._follower.join(LOG_WAIT_S)
 
     async def _after_stop(self) -> None:
+        if self._container is not None:
+            await api.in_thread(self._read_exit_code)
         await api.in_thread(self._remove)
 
 

@@ -27,7 +27,7 @@ from system.platform.containers import images
 from system.platform.containers.images import Image, InImage
 from system.platform.paths import Paths
 from system.platform.servers import SERVERS
-from system.platform.servers.base import Context, Launch, Step
+from system.platform.servers.base import Context, Launch, Server, Step
 
 LAB = Path("/lab")
 RUN = Path("/tmp/lab")
@@ -124,10 +124,10 @@ def context(node: Node, blueprint: Blueprint, plan: Plan, env: Mapping[str, str]
     return Context(image.adapted(node, image_set), blueprint, plan, inside, env, InImage(image))
 
 
-def container(ctx: Context) -> Container:
-    """Return the container of the node of `ctx`, a context of `context`."""
+def container(ctx: Context, server: Server | None = None) -> Container:
+    """Return the container of the node of `ctx`, a context of `context`. `server`: None is that of the node's kind."""
     image, node = images.of_kind(ctx.node.kind), ctx.node
-    server = SERVERS[node.kind]
+    server = server or SERVERS[node.kind]
     launch = server.launch(ctx)
     own = LAB / node.name
     files, copies = {}, {}

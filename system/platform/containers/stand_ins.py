@@ -26,6 +26,13 @@ INCLUDED = ("ca-certificates", "python3", "python3-venv")
 FILES = ("docker-compose.yml", "docker-compose.standin.yml")
 PROJECT = "1"
 PROFILES = ("small", "observability")
+KEEP_NO_PACKAGES = """\
+APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+"""
+"""As in Debian's official image: without it each `apt-get install` leaves 80 MB in its layer."""
 SERVERS = (packages.CASSANDRA, packages.KAFKA, packages.ELASTICSEARCH, packages.MINIO, packages.JAEGER)
 
 
@@ -97,6 +104,7 @@ def _make_base(found: engine.Found, say: engine.Say) -> None:
             shutil.rmtree(folder / "root" / useless, ignore_errors=True)
         (folder / "root/var/cache/apt/archives/partial").mkdir(parents=True)
         (folder / "root/etc/dpkg/dpkg.cfg.d/lean").write_text("path-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n")
+        (folder / "root/etc/apt/apt.conf.d/docker-clean").write_text(KEEP_NO_PACKAGES)
         archive = folder / "base.tar"
         subprocess.run(["tar", "-C", str(folder / "root"), "-cf", str(archive), "."], check=True, timeout=600)
         change = 'ENV PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'

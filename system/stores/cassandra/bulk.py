@@ -9,12 +9,14 @@ timestamps derive from the id as in `append`: seeding twice changes nothing.
 from __future__ import annotations
 
 import struct
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import cassandra
 from cassandra import cluster as driver
+from cassandra import connection
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from system.kernel import ids
@@ -28,6 +30,7 @@ IN_FLIGHT = 16  # concurrent batches; 4 give half the rate, 32 no more (one node
 DEADLINE_S = 30.0
 # Per batch whose replicas exceed the server's write timeout: while seeding, three replicas share two cores.
 TRIES = 4
+BUSY_S = 0.02  # the server empties a full send buffer in about this time
 
 _LONG = struct.Struct(">q").pack
 TweetColumns = tuple[int, int, str, int, int | None, str, str]  # id, author, text, conversation, in reply to, media, entities
@@ -52,17 +55,30 @@ def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> in
 
 
 def _finish(session: driver.Session, batch: BatchStatement, response: driver.ResponseFuture) -> None:
-    """Wait for a batch; send it again if its replicas timed out.
+    """Wait for a batch; send it again if its replicas timed out, or if the connection's send buffer was full.
 
-    Safe: it writes the same cells with the same timestamp.
+    Safe: it writes the same cells with the same timestamp. A bridge network of containers has smaller buffers than
+    loopback, so there a batch may find the buffer full.
     """
-    for _ in range(TRIES - 1):
+    tries, ends_s = TRIES, time.monotonic() + DEADLINE_S
+    while True:
         try:
             response.result()
             return
         except (cassandra.Timeout, cassandra.OperationTimedOut):
-            response = session.execute_async(batch, timeout=DEADLINE_S)
-    response.result()
+            tries -= 1
+            if not tries:
+                raise
+        except driver.NoHostAvailable as problem:
+            if not _is_busy(problem) or time.monotonic() > ends_s:
+                raise
+            time.sleep(BUSY_S)
+        response = session.execute_async(batch, timeout=DEADLINE_S)
+
+
+def _is_busy(problem: driver.NoHostAvailable) -> bool:
+    """Return whether every host refused only because its connection was busy: nothing was sent."""
+    return bool(problem.errors) and all(isinstance(error, connection.ConnectionBusy) for error in problem.errors.values())
 
 
 def _batches(rows: Sequence[TweetColumns], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:
