@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sim import streams
-from sim.compiled.jit import jit
+from sim.compiled.jit import inline
 from sim.compiled.layout import *
 
 Table = Any
@@ -20,14 +20,14 @@ CONSTANT, EXPONENTIAL, LOGNORMAL = streams.CONSTANT, streams.EXPONENTIAL, stream
 LAW_TABLE = 4
 """A law is a row of floats: kind, a, b, length of the table, and from here on the table."""
 
-normal = jit(streams.normal)
-between = jit(streams.between)
-ns = jit(streams.ns)
+normal = inline(streams.normal)
+between = inline(streams.between)
+ns = inline(streams.ns)
 
 
 # ---- random numbers ---------------------------------------------------------------------------------------
 
-@jit
+@inline
 def mixed(key: int, number: int) -> int:
     """Return `sim.streams.mixed(key, number)`."""
     z = np.uint64(key) + (np.uint64(number) + ONE) * GAMMA
@@ -36,13 +36,13 @@ def mixed(key: int, number: int) -> int:
     return np.int64((z ^ (z >> U31)) >> ONE)  # type: ignore[return-value]
 
 
-@jit
+@inline
 def uniform(key: int, number: int) -> float:
     """Return `sim.streams.uniform(key, number)`."""
     return ((mixed(key, number) >> 10) + 0.5) * 1.1102230246251565e-16
 
 
-@jit
+@inline
 def quantile(laws: Table, law: int, u: float) -> float:
     """Return quantile `u` of a law: sim.streams.Law."""
     kind = int(laws[law, 0])
@@ -59,16 +59,16 @@ def quantile(laws: Table, law: int, u: float) -> float:
 
 # ---- rows and lists of them -------------------------------------------------------------------------------
 
-@jit
+@inline
 def new(rows: Table) -> int:
     """Return an empty row."""
     row = bare(rows)
-    for column in range(WIDTH):
+    for column in range(CLEARED):
         rows[row, column] = 0
     return row
 
 
-@jit
+@inline
 def bare(rows: Table) -> int:
     """Return a row with something in it, for an object that sets all its columns."""
     row = rows[0, FREE]
@@ -83,14 +83,14 @@ def bare(rows: Table) -> int:
     return row
 
 
-@jit
+@inline
 def free(rows: Table, row: int) -> None:
     """Give a row back."""
     rows[row, NEXT] = rows[0, FREE]
     rows[0, FREE] = row
 
 
-@jit
+@inline
 def append(rows: Table, owner: int, column: int, row: int) -> None:
     """Add `row` at the end of the list whose head and tail are in `column` of `owner`."""
     rows[row, NEXT] = 0
@@ -101,7 +101,7 @@ def append(rows: Table, owner: int, column: int, row: int) -> None:
     rows[owner, column + 1] = row
 
 
-@jit
+@inline
 def prepend(rows: Table, owner: int, column: int, row: int) -> None:
     """Add `row` at the start of a list."""
     rows[row, NEXT] = rows[owner, column]
@@ -110,7 +110,7 @@ def prepend(rows: Table, owner: int, column: int, row: int) -> None:
     rows[owner, column] = row
 
 
-@jit
+@inline
 def take(rows: Table, owner: int, column: int) -> int:
     """Remove the first row of a list and return it; 0 if there is none."""
     row = rows[owner, column]
@@ -119,7 +119,7 @@ def take(rows: Table, owner: int, column: int) -> int:
     return row
 
 
-@jit
+@inline
 def remove(rows: Table, owner: int, column: int, row: int) -> None:
     """Remove `row` from a list."""
     before, one = 0, rows[owner, column]
@@ -137,7 +137,7 @@ def remove(rows: Table, owner: int, column: int, row: int) -> None:
 
 # ---- events -----------------------------------------------------------------------------------------------
 
-@jit
+@inline
 def urgent(rows: Table, rings: Table, kind: int, argument: int) -> None:
     """Start something in this instant, before anything else: a new process."""
     tail = rows[0, URGENT_TAIL]
@@ -149,7 +149,7 @@ def urgent(rows: Table, rings: Table, kind: int, argument: int) -> None:
     rows[0, URGENT_TAIL] = tail + 1
 
 
-@jit
+@inline
 def soon(rows: Table, rings: Table, kind: int, argument: int, turn: int) -> None:
     """Let something happen in this instant, after what is due in it."""
     tail = rows[0, SOON_TAIL]
@@ -161,7 +161,7 @@ def soon(rows: Table, rings: Table, kind: int, argument: int, turn: int) -> None
     rows[0, SOON_TAIL] = tail + 1
 
 
-@jit
+@inline
 def after(rows: Table, heap: Table, rings: Table, wait_ns: int, kind: int, argument: int, turn: int) -> None:
     """Let something happen after `wait_ns`. The heap has rows (time, sequence, kind, argument, turn)."""
     if wait_ns <= 0:
@@ -184,7 +184,21 @@ def after(rows: Table, heap: Table, rings: Table, wait_ns: int, kind: int, argum
     rows[0, HEAP] += 1
 
 
-@jit
+@inline
+def at_deadline(rows: Table, heap: Table, rings: Table, operation: int, turn: int) -> None:
+    """Let an operation meet its deadline, which is the same for all: they wait in a queue of their own, not in the heap."""
+    tail = rows[0, DEADLINES_TAIL]
+    if tail - rows[0, DEADLINES_HEAD] >= rings.shape[1]:
+        after(rows, heap, rings, rows[0, DEADLINE_NS], DEADLINE, operation, turn)
+        return
+    at = tail & (rings.shape[1] - 1)
+    rings[2, at, 0], rings[2, at, 1] = operation, turn
+    rings[2, at, 2], rings[2, at, 3] = rows[0, NOW] + rows[0, DEADLINE_NS], rows[0, SEQUENCE]
+    rows[0, SEQUENCE] += 1
+    rows[0, DEADLINES_TAIL] = tail + 1
+
+
+@inline
 def remove_first(rows: Table, heap: Table) -> None:
     """Remove the earliest event of the heap."""
     last = rows[0, HEAP] - 1

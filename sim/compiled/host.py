@@ -20,7 +20,7 @@ from sim.compiled.events import (
     take,
     uniform,
 )
-from sim.compiled.jit import jit
+from sim.compiled.jit import inline, jit
 from sim.compiled.layout import *
 
 NS = 1_000_000_000
@@ -95,18 +95,23 @@ def shared_due(rows: Table, heap: Table, rings: Table, cpu: Table, turn: int) ->
 
 # ---- cores: sim.resources.Host ----------------------------------------------------------------------------
 
-@jit
+@inline
 def slice_left(rows: Table, core: int) -> int:
     """Return how much of its slice a core's process has left."""
     return max(rows[core, K_CAME] + rows[0, SLICE] - rows[0, NOW], 0)
 
 
-@jit
+@inline
 def set_timer(rows: Table, heap: Table, rings: Table, core: int, wait_ns: int) -> None:
     """Let a core look up after `wait_ns`."""
     rows[core, K_TURN] += 1
     rows[core, K_DUE] = rows[0, NOW] + wait_ns
-    after(rows, heap, rings, wait_ns, CORE_DUE, core, rows[core, K_TURN])
+    if wait_ns > 0 and rows[0, TIMED_CORES]:
+        rows[core, K_AT], rows[core, K_SEQUENCE] = rows[core, K_DUE], rows[0, SEQUENCE]
+        rows[0, SEQUENCE] += 1
+    else:
+        rows[core, K_AT] = FOREVER
+        after(rows, heap, rings, wait_ns, CORE_DUE, core, rows[core, K_TURN])
 
 
 @jit
@@ -120,14 +125,14 @@ def set_pace(rows: Table, core: int) -> None:
     rows[core, K_PACE] = rows[core, K_SLOW if rows[core, K_IS_SLOW] else K_FAST]
 
 
-@jit
+@inline
 def ran(rows: Table, core: int) -> int:
     """Return the CPU that a core's task has received since it came onto the core."""
     pace = rows[core, K_PACE]
     return ((rows[0, NOW] - rows[core, K_SINCE]) * PACE_UNIT + pace // 2) // pace
 
 
-@jit
+@inline
 def put(rows: Table, heap: Table, rings: Table, core: int, task: int, came_ns: int) -> None:
     """Put a task on a core."""
     rows[core, K_TASK], rows[core, K_SINCE], rows[core, K_CAME] = task, rows[0, NOW], came_ns
@@ -139,7 +144,7 @@ def put(rows: Table, heap: Table, rings: Table, core: int, task: int, came_ns: i
     set_timer(rows, heap, rings, core, wait_ns)
 
 
-@jit
+@inline
 def take_off(rows: Table, core: int) -> int:
     """Take the task off a core and return it."""
     task = rows[core, K_TASK]
@@ -150,10 +155,11 @@ def take_off(rows: Table, core: int) -> int:
         rows[0, BACKGROUND_NS] += ran_ns
     rows[core, K_TASK] = 0
     rows[core, K_TURN] += 1
+    rows[core, K_AT] = FOREVER
     return task
 
 
-@jit
+@inline
 def give_next(rows: Table, heap: Table, rings: Table, core: int) -> None:
     """Give an idle core the real-time task, else the task, that has waited longest."""
     task = take(rows, 0, PRIORITY)
@@ -178,7 +184,7 @@ def displace_for(rows: Table, heap: Table, rings: Table, task: int) -> None:
     put(rows, heap, rings, chosen, task, rows[0, NOW])
 
 
-@jit
+@inline
 def start_task(rows: Table, heap: Table, rings: Table, task: int) -> None:
     """Give a task its slice of CPU."""
     if rows[0, SHARING]:
@@ -208,7 +214,7 @@ def start_task(rows: Table, heap: Table, rings: Table, task: int) -> None:
             set_timer(rows, heap, rings, core, slice_left(rows, core))
 
 
-@jit
+@inline
 def core_due(rows: Table, heap: Table, rings: Table, cpu: Table, core: int, turn: int) -> None:
     """The timer of a core: its task has ended, or its slice has."""
     if turn != rows[core, K_TURN]:
@@ -231,7 +237,7 @@ def core_due(rows: Table, heap: Table, rings: Table, cpu: Table, core: int, turn
         core_leave(rows, heap, rings, core)
 
 
-@jit
+@inline
 def core_leave(rows: Table, heap: Table, rings: Table, core: int) -> None:
     """A process leaves its core."""
     rows[core, K_AFTER] = 0
@@ -253,7 +259,7 @@ def received(rows: Table, task: int) -> int:
 
 # ---- quotas: sim.bandwidth --------------------------------------------------------------------------------
 
-@jit
+@inline
 def refill(rows: Table, process: int) -> None:
     """Start the period of now."""
     if rows[0, NOW] >= rows[process, Q_ENDS]:
@@ -271,21 +277,28 @@ def watch(rows: Table, heap: Table, rings: Table, process: int) -> None:
 
 
 @jit
+def start_within_quota(rows: Table, heap: Table, rings: Table, process: int, task: int) -> None:
+    """Run a task as far as its process' quota allows."""
+    refill(rows, process)
+    if rows[process, Q_LEFT] <= 0:
+        rows[process, Q_THROTTLED] += 1
+        rows[process, Q_WAITING] = task
+        after(rows, heap, rings, rows[process, Q_ENDS] - rows[0, NOW], QUOTA_WAIT, process, task)
+        return
+    rows[process, Q_TASK] = task
+    rows[task, T_SLICE] = min(rows[task, T_REST], rows[process, Q_LEFT])
+    rows[process, Q_CHARGED] = 0
+    start_task(rows, heap, rings, task)
+    watch(rows, heap, rings, process)
+
+
+@inline
 def start_limited(rows: Table, heap: Table, rings: Table, process: int, task: int) -> None:
     """Run a task as far as its process' quota allows; without a quota all of it."""
     if rows[process, Q_ON]:
-        refill(rows, process)
-        if rows[process, Q_LEFT] <= 0:
-            rows[process, Q_THROTTLED] += 1
-            rows[process, Q_WAITING] = task
-            after(rows, heap, rings, rows[process, Q_ENDS] - rows[0, NOW], QUOTA_WAIT, process, task)
-            return
-        rows[process, Q_TASK] = task
-        rows[task, T_SLICE] = min(rows[task, T_REST], rows[process, Q_LEFT])
-        rows[process, Q_CHARGED] = 0
-    start_task(rows, heap, rings, task)
-    if rows[process, Q_ON]:
-        watch(rows, heap, rings, process)
+        start_within_quota(rows, heap, rings, process, task)
+    else:
+        start_task(rows, heap, rings, task)
 
 
 @jit
@@ -307,7 +320,7 @@ def quota_wait(rows: Table, heap: Table, rings: Table, process: int, task: int) 
 
 # ---- processes: sim.resources.Process ---------------------------------------------------------------------
 
-@jit
+@inline
 def count(rows: Table, process: int, change: int) -> None:
     """Count an arrival (1) or a departure (-1)."""
     rows[process, N_AREA] += rows[process, N_INSIDE] * (rows[0, NOW] - rows[process, N_SINCE])
@@ -334,7 +347,7 @@ def factor(rows: Table, floats: Table, process: int, demand_s: float) -> float:
     return floats[own, A_FACTOR]
 
 
-@jit
+@inline
 def enter(rows: Table, heap: Table, rings: Table, process: int, job: int, need_ns: int) -> None:
     """Add a task of `need_ns`; `job` waits for it (0: nobody does)."""
     count(rows, process, 1)
@@ -350,7 +363,7 @@ def enter(rows: Table, heap: Table, rings: Table, process: int, job: int, need_n
         append(rows, process, N_QUEUE, task)
 
 
-@jit
+@inline
 def work(rows: Table, floats: Table, heap: Table, rings: Table, slowness: Table, process: int, job: int, demand_s: float) -> None:
     """Let `job` wait for `demand_s` of CPU at nominal cost."""
     if rows[process, N_AMORTIZED]:
@@ -363,7 +376,7 @@ def work(rows: Table, floats: Table, heap: Table, rings: Table, slowness: Table,
         enter(rows, heap, rings, process, 0, ns(demand_s * off_path))
 
 
-@jit
+@inline
 def finished(rows: Table, heap: Table, rings: Table, cpu: Table, task: int) -> None:
     """Handle the end of a slice of `task`."""
     process, slice_ns = rows[task, T_PROCESS], rows[task, T_SLICE]

@@ -17,7 +17,7 @@ from sim.compiled.events import (
     uniform,
     urgent,
 )
-from sim.compiled.jit import jit
+from sim.compiled.jit import inline, jit
 from sim.compiled.layout import *
 from sim.compiled.model import BREAKER_FAILURES, BREAKER_OPEN, RETRY_ATTEMPTS, RETRY_BASE, RETRY_BUDGET, RETRY_MOST
 from system.kernel.resilience import breaker, retry
@@ -36,21 +36,21 @@ NONE_LEFT = retry.NONE_LEFT
 IS_CLOSED, IS_OPEN = breaker.IS_CLOSED, breaker.IS_OPEN
 
 
-@jit
+@inline
 def draw(rows: Table, job: int) -> float:
     """Return the next random number of a job."""
     rows[job, J_DRAWS] += 1
     return uniform(rows[job, J_KEY], rows[job, J_DRAWS] - 1)
 
 
-@jit
+@inline
 def fork(rows: Table, job: int) -> int:
     """Return a key for what a job starts."""
     rows[job, J_DRAWS] += 1
     return mixed(rows[job, J_KEY], rows[job, J_DRAWS] - 1)
 
 
-@jit
+@inline
 def new_context(rows: Table, contexts: Table, index: int, route: int, user: int, target: int, due_ns: int, key: int) -> int:
     """Return a new request, event or batch."""
     ctx = rows[0, CONTEXTS]
@@ -61,7 +61,7 @@ def new_context(rows: Table, contexts: Table, index: int, route: int, user: int,
     return ctx
 
 
-@jit
+@inline
 def new_job(rows: Table, ctx: int, key: int, pc: int, ends: int, argument: int) -> int:
     """Return a new job at `pc`; `ends`, `argument`: what happens when it ends."""
     job = new(rows)
@@ -72,7 +72,7 @@ def new_job(rows: Table, ctx: int, key: int, pc: int, ends: int, argument: int) 
 
 # ---- pools ------------------------------------------------------------------------------------------------
 
-@jit
+@inline
 def acquire(rows: Table, heap: Table, rings: Table, job: int, pool: int) -> int:
     """Take a slot: 0, or the status of a full queue, or -1: the job waits."""
     if rows[pool, P_FREE] > 0:
@@ -93,7 +93,7 @@ def acquire(rows: Table, heap: Table, rings: Table, job: int, pool: int) -> int:
     return -1
 
 
-@jit
+@inline
 def release(rows: Table, rings: Table, pool: int, status: int) -> None:
     """Release a slot of a job that ended with `status`; the first that waits gets it."""
     if rows[pool, P_SEATS]:
@@ -111,7 +111,7 @@ def release(rows: Table, rings: Table, pool: int, status: int) -> None:
         rows[pool, P_FREE] += 1
 
 
-@jit
+@inline
 def hold(rows: Table, job: int, pool: int) -> None:
     """Note that a job holds a slot."""
     if rows[job, J_HELD] >= MOST_HELD:
@@ -121,7 +121,7 @@ def hold(rows: Table, job: int, pool: int) -> None:
     rows[job, J_HELD] += 1
 
 
-@jit
+@inline
 def let_go(rows: Table, job: int, pool: int) -> None:
     """Note that a job does not hold a slot any more."""
     many = rows[job, J_HELD]
@@ -180,7 +180,7 @@ def flushed(rows: Table, heap: Table, rings: Table, laws: Table, device: int) ->
 
 # ---- joins, flights, ends ---------------------------------------------------------------------------------
 
-@jit
+@inline
 def end(rows: Table, contexts: Table, rings: Table, job: int, status: int) -> None:
     """End a job with `status`: it releases its slots, and whoever waits for it learns that soon."""
     status = status % FINAL
@@ -218,7 +218,7 @@ def land(rows: Table, rings: Table, flights: Table, place: int, status: int) -> 
     soon(rows, rings, LANDED, flight, 0)
 
 
-@jit
+@inline
 def admitted(rows: Table, floats: Table, knobs: Table, guard: int, attempt: int) -> bool:
     """Return whether a call may be made: sim.guards.ServiceGuard.admit."""
     own = rows[guard, G_NUMBER]
@@ -228,7 +228,7 @@ def admitted(rows: Table, floats: Table, knobs: Table, guard: int, attempt: int)
     return allowed
 
 
-@jit
+@inline
 def succeeded(rows: Table, guard: int) -> None:
     """Record that a call was answered: Breaker.succeeded."""
     if rows[guard, G_STATE] != IS_OPEN:
@@ -283,7 +283,7 @@ def fail(rows: Table, floats: Table, contexts: Table, heap: Table, rings: Table,
     end(rows, contexts, rings, job, status)
 
 
-@jit
+@inline
 def push_frame(rows: Table, job: int, kind: int, pc: int) -> int:
     """Return a new frame on top of a job's."""
     frame = new(rows)
@@ -293,7 +293,7 @@ def push_frame(rows: Table, job: int, kind: int, pc: int) -> int:
     return frame
 
 
-@jit
+@inline
 def pop_frame(rows: Table, job: int) -> None:
     """Remove the top frame of a job."""
     frame = rows[job, J_FRAMES]

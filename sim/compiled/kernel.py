@@ -57,22 +57,49 @@ def run(until_ns: int, rows: Table, floats: Table, contexts: Table, heap: Table,
             at = rows[0, URGENT_HEAD] & (rings.shape[1] - 1)
             kind, argument = rings[0, at, 0], rings[0, at, 1]
             rows[0, URGENT_HEAD] += 1
-        elif rows[0, SOON_HEAD] < rows[0, SOON_TAIL] and (rows[0, HEAP] == 0 or heap[0, 0] > rows[0, NOW]):
-            at = rows[0, SOON_HEAD] & (rings.shape[1] - 1)
-            kind, argument, turn = rings[1, at, 0], rings[1, at, 1], rings[1, at, 2]
-            rows[0, SOON_HEAD] += 1
         else:
-            if rows[0, STOP] != REACHED:
-                return rows[0, STOP]
-            if (rows[0, USED] > rows.shape[0] - MARGIN or rows[0, CONTEXTS] > contexts.shape[0] - MARGIN
-                    or rows[0, HEAP] > heap.shape[0] - MARGIN or rows[0, EFFECTS] > effects.shape[0] - MARGIN
-                    or (trace.shape[0] > 0 and rows[0, TRACED] > trace.shape[0] - MARGIN)):
-                return GROW
-            if rows[0, HEAP] == 0 or heap[0, 0] >= until_ns:
-                rows[0, NOW] = until_ns
-                return REACHED
-            rows[0, NOW], kind, argument, turn = heap[0, 0], heap[0, 2], heap[0, 3], heap[0, 4]
-            remove_first(rows, heap)
+            # the earliest of the heap, the timers of the cores, and the deadlines
+            time, sequence, source = FOREVER, FOREVER, 0
+            if rows[0, HEAP]:
+                time, sequence = heap[0, 0], heap[0, 1]
+            for core in range(rows[0, CORE], rows[0, CORE] + rows[0, TIMED_CORES]):
+                if rows[core, K_AT] < time or (rows[core, K_AT] == time and rows[core, K_SEQUENCE] < sequence):
+                    time, sequence, source = rows[core, K_AT], rows[core, K_SEQUENCE], core
+            while rows[0, DEADLINES_HEAD] < rows[0, DEADLINES_TAIL]:
+                at = rows[0, DEADLINES_HEAD] & (rings.shape[1] - 1)
+                if rings[2, at, 2] > time or (rings[2, at, 2] == time and rings[2, at, 3] > sequence):
+                    break
+                if rows[rings[2, at, 0], O_TOKEN] == rings[2, at, 1] and not rows[rings[2, at, 0], O_TRIGGERED]:
+                    time, sequence, source = rings[2, at, 2], rings[2, at, 3], -1
+                    break
+                rows[0, DEADLINES_HEAD] += 1  # it has ended
+            if time > rows[0, NOW] and rows[0, SOON_HEAD] < rows[0, SOON_TAIL]:
+                at = rows[0, SOON_HEAD] & (rings.shape[1] - 1)
+                kind, argument, turn = rings[1, at, 0], rings[1, at, 1], rings[1, at, 2]
+                rows[0, SOON_HEAD] += 1
+            else:
+                if rows[0, STOP] != REACHED:
+                    return rows[0, STOP]
+                if (rows[0, USED] > rows.shape[0] - MARGIN or rows[0, CONTEXTS] > contexts.shape[0] - MARGIN
+                        or rows[0, HEAP] > heap.shape[0] - MARGIN or rows[0, EFFECTS] > effects.shape[0] - MARGIN
+                        or (trace.shape[0] > 0 and rows[0, TRACED] > trace.shape[0] - MARGIN)):
+                    return GROW
+                if time >= until_ns:
+                    rows[0, NOW] = until_ns
+                    return REACHED
+                if time > rows[0, NOW]:  # nothing waits: start again where the rings are in the processor's cache
+                    rows[0, URGENT_HEAD] = rows[0, URGENT_TAIL] = rows[0, SOON_HEAD] = rows[0, SOON_TAIL] = 0
+                rows[0, NOW] = time
+                if source > 0:
+                    kind, argument, turn = CORE_DUE, source, rows[source, K_TURN]
+                    rows[source, K_AT] = FOREVER
+                elif source < 0:
+                    at = rows[0, DEADLINES_HEAD] & (rings.shape[1] - 1)
+                    kind, argument, turn = DEADLINE, rings[2, at, 0], rings[2, at, 1]
+                    rows[0, DEADLINES_HEAD] += 1
+                else:
+                    kind, argument, turn = heap[0, 2], heap[0, 3], heap[0, 4]
+                    remove_first(rows, heap)
         rows[0, EVENTS] += 1
 
         # ---- what it does; `job` is then walked through its code

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-WIDTH = 56
-"""Columns of a row."""
+WIDTH = 64
+"""Columns of a row. A row that is used again starts with CLEARED zeros; only objects that stay have more columns."""
+CLEARED = 32
 
 NEXT = 0
 """The next row of the list that a row is in."""
@@ -21,12 +22,20 @@ SEEN_PAIRS, SEEN_PAIRS_TAIL, SIGNALS, SIGNALS_TAIL = 47, 48, 49, 50
 SHARING, VIRTUAL, SHARED_SINCE, SHARED_TURN, RUNNING = 51, 52, 53, 54, 55
 """Processor sharing: its speed (0: a run queue), and its state."""
 
+DEADLINES_HEAD, DEADLINES_TAIL, TIMED_CORES = 56, 57, 58
+"""The queue of deadlines; how many cores have their timer in their own row, K_AT: all, or none if there are many."""
+
+FOREVER = 1 << 62
+"""Later than any event."""
+MOST_TIMED_CORES = 8
+"""With more cores, their timers are in the heap."""
+
 # why the kernel returned
 REACHED, SIGNAL, GROW, OVERFLOW = 0, 1, 2, 3
 
 # ---- a core
 (K_TASK, K_AFTER, K_SINCE, K_CAME, K_DUE, K_TURN, K_PACE, K_PACED, K_FAST, K_SLOW, K_MEAN_FAST, K_MEAN_SLOW, K_IS_SLOW, K_UNTIL,
- K_KEY, K_DRAWS) = range(1, 17)
+ K_KEY, K_DRAWS, K_AT, K_SEQUENCE) = range(1, 19)
 
 # ---- a process
 (N_QUEUE, N_QUEUE_TAIL, N_WIDTH, N_BUSY, N_REALTIME, N_DOWN, N_DOWN_STATUS, N_DEMAND, N_AREA, N_ARRIVALS, N_COMPLETIONS,

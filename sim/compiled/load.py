@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sim.compiled.events import Table, after, append, free, mixed, new, ns, quantile, soon, take, uniform, urgent
-from sim.compiled.jit import jit
+from sim.compiled.events import Table, after, append, at_deadline, free, mixed, new, ns, quantile, soon, take, uniform, urgent
+from sim.compiled.jit import inline, jit
 from sim.compiled.jobs import longest_s, new_context, new_job, refilled, spent
 from sim.compiled.layout import *
 from sim.compiled.model import CLIENT_ATTEMPTS, CLIENT_TOKENS, CREDIT, CREDIT_AT, RETRY_BASE, RETRY_BUDGET, RETRY_MOST, ROUTES
@@ -25,7 +25,7 @@ CREATES = (ROUTES.index("post"), ROUTES.index("reply"))
 
 # ---- operations: sim.replication --------------------------------------------------------------------------
 
-@jit
+@inline
 def start_attempt(rows: Table, contexts: Table, heap: Table, rings: Table, routes: Table, operation: int) -> None:
     """Send an attempt, and set its deadline."""
     ctx = rows[operation, O_CONTEXT]
@@ -37,23 +37,23 @@ def start_attempt(rows: Table, contexts: Table, heap: Table, rings: Table, route
     rows[job, J_MARK] = rows[0, STAMP]
     urgent(rows, rings, START, job)
     if rows[0, DEADLINE_NS]:
-        after(rows, heap, rings, rows[0, DEADLINE_NS], DEADLINE, operation, rows[0, STAMP])
+        at_deadline(rows, heap, rings, operation, rows[0, STAMP])
 
 
-@jit
+@inline
 def start_operation(rows: Table, contexts: Table, heap: Table, rings: Table, routes: Table, knobs: Table, operation: int) -> None:
     """Start the first attempt of an operation."""
     knobs[CLIENT_TOKENS] = refilled(knobs[CLIENT_TOKENS], knobs[RETRY_BUDGET])
     start_attempt(rows, contexts, heap, rings, routes, operation)
 
 
-@jit
+@inline
 def operation_key(rows: Table, index: int, attempt: int) -> int:
     """Return the key of an attempt."""
     return mixed(mixed(rows[0, OPERATION_KEY], index), attempt)
 
 
-@jit
+@inline
 def arrive(rows: Table, contexts: Table, rings: Table, index: int, route: int, user: int, target: int, pages: int) -> None:
     """Create an operation that starts now."""
     ctx = new_context(rows, contexts, index, route, user, target, rows[0, NOW], operation_key(rows, index, 0))
@@ -63,7 +63,7 @@ def arrive(rows: Table, contexts: Table, rings: Table, index: int, route: int, u
     urgent(rows, rings, OPERATION_START, operation)
 
 
-@jit
+@inline
 def is_uncertain(status: int) -> bool:
     """Return whether an operation with this status may have taken effect: sim.outcomes.of_status is INFO."""
     if 200 <= status < 300 or status == 1000:
@@ -71,7 +71,7 @@ def is_uncertain(status: int) -> bool:
     return not (400 <= status < 500 and status != 408 and status != 409 and status != 499)
 
 
-@jit
+@inline
 def resume_operation(rows: Table, contexts: Table, heap: Table, rings: Table, users: Table, edges: Table, knobs: Table,
                      routes: Table, responses: Table, operation: int) -> None:
     """An attempt has its response, or its deadline has passed."""
@@ -194,7 +194,7 @@ def start_null(rows: Table, contexts: Table, rings: Table, routes: Table, ctx: i
 
 # ---- fleets and flights -----------------------------------------------------------------------------------
 
-@jit
+@inline
 def choose(rows: Table, fleet: int) -> int:
     """Return the instance for a request: the one with the fewest inside. sim.fleet.Fleet.enter."""
     many, first = rows[fleet, S_COUNT], rows[fleet, S_FIRST]

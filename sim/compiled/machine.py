@@ -5,7 +5,7 @@
 | `rows`, int64 (n, WIDTH) | every object: the engine itself (0), cores, processes, tasks, jobs, pools, ... |
 | `floats`, float64 (n, FLOATS) | figures of processes and guards |
 | `contexts`, int64 (n, CONTEXT_WIDTH) | requests, events and batches, in order of their creation |
-| `heap`, `rings`, int64 | events later, and in this instant |
+| `heap`, `rings`, int64 | events later; those in this instant, urgent (0) and soon (1), and deadlines (2) |
 | `code`, `shares`, `units`, `laws` | programs, units of work (base s, per item s, law) and laws |
 | `users`, `tweets`, `edges`, `extra`, `windows`, `flights`, `knobs` | the data of the model (`sim.compiled.world`) |
 | `effects`, `cpu`, `work`, `responses`, `trace` | recorded: effect log, CPU ns by second, units of work, histograms, steps |
@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +41,22 @@ MOST_PROCESSES = 256
 MOST_WAITING = 100_000
 
 
+HUGE = 2 << 20
+"""Bytes of a huge page."""
+
+
+def zeros(*shape: int) -> Any:
+    """Return a table of int64 zeros, in huge pages where the system has them: ordinary ones cost a fault each 4 KiB."""
+    count = math.prod(shape)
+    if 8 * count < HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(shape, np.int64)
+    memory = mmap.mmap(-1, 8 * count + HUGE)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(memory, np.int64)
+    start = -whole.ctypes.data % HUGE // 8
+    return whole[start : start + count].reshape(shape)
+
+
 class Overflow(CouldNotRun):
     """A table of the compiled engine is full."""
 
@@ -52,18 +70,18 @@ class Machine:
     def __init__(self, engine: Engine, seed: int, seconds: int, *, trace: bool = False) -> None:
         bindings = engine.bindings
         self.seed = seed
-        self.rows = np.zeros((1 << 15, WIDTH), np.int64)
+        self.rows = zeros(1 << 15, WIDTH)
         self.rows[0, USED] = self.rows[0, CONTEXTS] = 1
         self.rows[0, STAMP] = 1 << 62  # no time, row or count is that large: rows are used again for other objects
         self.floats = np.zeros((MOST_PROCESSES, FLOATS))
-        self.contexts = np.zeros((1 << 15, CONTEXT_WIDTH), np.int64)
-        self.heap = np.zeros((1 << 14, 5), np.int64)
-        self.rings = np.zeros((2, 1 << 16, 3), np.int64)
+        self.contexts = zeros(1 << 15, CONTEXT_WIDTH)
+        self.heap = zeros(1 << 14, 5)
+        self.rings = zeros(3, 1 << 16, 4)
         self.cpu = np.zeros((MOST_PROCESSES, seconds), np.int64)
         self.slowness = np.zeros(0)
         self.responses = np.zeros((0, seconds, BUCKETS), np.int64)
         self.work = np.zeros((0, seconds, 2))
-        self.trace = np.zeros((1 << 16 if trace else 0, 3), np.int64)
+        self.trace = zeros(1 << 16 if trace else 0, 3)
         self.tape = np.zeros((0, 5), np.int64)
         self.users = np.zeros((2, USER_WIDTH), np.int64)
         self.tweets = np.zeros((2, TWEET_WIDTH), np.int64)
@@ -72,7 +90,7 @@ class Machine:
         self.windows = np.zeros((0, 26), np.int64)
         self.flights = np.zeros(4 * 2 + 2 * MOST_PROCESSES, np.int64)
         self.items = np.zeros((4, 2), np.int64)
-        self.effects = np.zeros((1 << 14, 4), np.int64)
+        self.effects = zeros(1 << 14, 4)
         self.knobs = np.zeros(LIMITS + 2 * len(ROUTES))
         self.routes = np.zeros((len(ROUTES), 3), np.int64)
         self.load_s = 0.0
@@ -125,9 +143,10 @@ class Machine:
         elif type(engine.host) is not Host:
             raise UnknownStep(f"The compiled engine has no CPU discipline {type(engine.host).__name__}.")
         self.rows[0, USED] += len(engine.host.cores)
+        self.rows[0, TIMED_CORES] = len(engine.host.cores) if len(engine.host.cores) <= MOST_TIMED_CORES else 0
         for row, core in enumerate(engine.host.cores, int(self.rows[0, CORE])):
             own, pace = self.rows[row], core.speed
-            own[K_PACE] = core.pace
+            own[K_PACE], own[K_AT] = core.pace, FOREVER
             if pace is not None:
                 assert isinstance(pace.draws, Stream)
                 own[K_PACED], own[K_UNTIL], own[K_KEY], own[K_DRAWS] = 1, pace.until_ns, pace.draws.key, pace.draws.number
@@ -176,7 +195,7 @@ class Machine:
 
     def count_responses(self) -> None:
         """Count responses by route, second and time: `responses`, int64, shape (routes, seconds, BUCKETS)."""
-        self.responses = np.zeros((len(ROUTES), self.cpu.shape[1], BUCKETS), np.int64)
+        self.responses = zeros(len(ROUTES), self.cpu.shape[1], BUCKETS)
 
     def route(self, name: str, steps: tuple[Step, ...]) -> None:
         """Set the program of a route."""
@@ -209,7 +228,7 @@ class Machine:
         for name, used in (("rows", USED), ("contexts", CONTEXTS), ("heap", HEAP), ("effects", EFFECTS), ("trace", TRACED)):
             table = getattr(self, name)
             if len(table) and self.rows[0, used] > len(table) - kernel.MARGIN:
-                grown = np.zeros((2 * len(table), *table.shape[1:]), table.dtype)
+                grown = zeros(2 * len(table), *table.shape[1:])
                 grown[: len(table)] = table
                 setattr(self, name, grown)
 
@@ -284,7 +303,7 @@ def push(rows: Any, heap: Any, rings: Any, at_ns: int, kind: int, argument: int)
     wait_ns = at_ns - int(rows[0, NOW])
     if wait_ns <= 0:
         at = int(rows[0, SOON_TAIL]) & (rings.shape[1] - 1)
-        rings[1, at] = kind, argument, 0
+        rings[1, at, :3] = kind, argument, 0
         rows[0, SOON_TAIL] += 1
         return
     place = int(rows[0, HEAP])

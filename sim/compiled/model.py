@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sim import services, views
 from sim.compiled.events import Table
-from sim.compiled.jit import jit
+from sim.compiled.jit import inline, jit
 from sim.compiled.layout import *
 from sim.compiled.world import (
     AUTHOR,
@@ -64,7 +64,7 @@ X_EDGE, X_BAND, X_BAND_AT = 0, 1, 2
 EXTRA_WIDTH = 3
 
 
-@jit
+@inline
 def process_of(rows: Table, contexts: Table, ctx: int, fleet: int) -> int:
     """Return the process that serves a request."""
     instance = contexts[ctx, C_AT + fleet]
@@ -118,7 +118,7 @@ def lists_missing(rows: Table, contexts: Table, users: Table, edges: Table, ctx:
     return missing
 
 
-@jit
+@inline
 def predicate(rows: Table, floats: Table, contexts: Table, users: Table, edges: Table, extra: Table, windows: Table, knobs: Table,
               job: int, code: int) -> bool:
     """Return whether predicate number `code` holds for a job."""
@@ -183,7 +183,7 @@ def predicate(rows: Table, floats: Table, contexts: Table, users: Table, edges: 
 
 # ---- sizes and lists --------------------------------------------------------------------------------------
 
-@jit
+@inline
 def size(rows: Table, contexts: Table, users: Table, knobs: Table, job: int, code: int) -> float:
     """Return size number `code` of a job."""
     ctx = rows[job, J_CONTEXT]
@@ -268,8 +268,7 @@ def look_up(contexts: Table, tweets: Table, ctx: int) -> None:
     """Note which tweets of a request's page are not in the cache."""
     cold = 0
     for place in range(contexts[ctx, C_PAGED]):
-        if not tweets[contexts[ctx, C_PAGE + place], W_HOT]:
-            cold |= 1 << place
+        cold |= (tweets[contexts[ctx, C_PAGE + place], W_HOT] == 0) << place
     contexts[ctx, C_COLD] = cold
 
 
@@ -336,7 +335,7 @@ def note(rows: Table, contexts: Table, effects: Table, ctx: int, path: int, targ
 INDEXED = 9  # instead of a path in the effect log
 
 
-@jit
+@inline
 def effect(rows: Table, contexts: Table, users: Table, tweets: Table, edges: Table, extra: Table, effects: Table, knobs: Table,
            job: int, code: int) -> None:
     """Apply effect number `code`."""

@@ -20,7 +20,7 @@ from sim.calibration import Calibration
 from sim.clock import call_after
 from sim.compiled import kernel, world
 from sim.compiled.layout import *
-from sim.compiled.machine import Machine, push
+from sim.compiled.machine import Machine, push, zeros
 from sim.compiled.model import CLIENT_ATTEMPTS, EXTRA_WIDTH, FLEET, HISTORY, INDEXED, LIMITS, ROUTES, USER_LIMIT
 from sim.compiled.world import (
     TWEET_WIDTH,
@@ -207,7 +207,7 @@ class CompiledReplication:
         machine, tables, scenario = self.machine, self.tables, self.scenario
         count = len(tape)
         names = [ROUTES.index(name) for name in tape.routes]
-        machine.contexts = np.zeros((max(len(machine.contexts), 4 * count), CONTEXT_WIDTH), np.int64)
+        machine.contexts = zeros(max(len(machine.contexts), 4 * count), CONTEXT_WIDTH)
         machine.tape = np.zeros((count, 5), np.int64)
         machine.tape[:, TAPE_DUE], machine.tape[:, TAPE_USER] = tape.due_ns, tape.user
         machine.tape[:, TAPE_ROUTE] = np.asarray(names)[tape.route]
@@ -216,8 +216,9 @@ class CompiledReplication:
         machine.tape[tweets, TAPE_TARGET] = np.searchsorted(tables.ids, tape.target[tweets]) + 1
         words = tape.target[tape.route == tape.routes.index("search")] if "search" in tape.routes else np.zeros(0, np.int64)
         machine.extra = np.zeros((2 * count + int(words.max(initial=0)) + 8, EXTRA_WIDTH), np.int64)
-        machine.users = tables.users.copy()
-        machine.tweets = np.zeros((len(tables.ids) + count + 2, TWEET_WIDTH), np.int64)
+        machine.users = zeros(*tables.users.shape)
+        machine.users[:] = tables.users
+        machine.tweets = zeros(len(tables.ids) + count + 2, TWEET_WIDTH)
         machine.tweets[1 : len(tables.ids) + 1, W_ID] = tables.ids
         machine.edges = np.concatenate([tables.edges, np.zeros(len(tables.edges) + 64 * count + len(machine.users), np.int64)])
         machine.flights = np.zeros(4 * len(machine.users) + 2 * len(machine.floats), np.int64)

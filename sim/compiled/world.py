@@ -168,15 +168,15 @@ def push(users: Table, tweet: int, viewer: int) -> None:
     """Add a tweet to a viewer's timeline if that is cached."""
     if not users[viewer, U_LISTS + HOME]:
         return
-    many = users[viewer, U_HOME]
-    for place in range(1, many + 1):
-        if users[viewer, U_HOME + place] == tweet:
-            return
-    many = min(many + 1, PAGE)
-    for place in range(many, 1, -1):
-        users[viewer, U_HOME + place] = users[viewer, U_HOME + place - 1]
+    many, known = users[viewer, U_HOME], False
+    for place in range(PAGE):  # constant bounds: the loops become a few vector instructions
+        known |= (users[viewer, U_HOME + 1 + place] == tweet) & (place < many)
+    if known:
+        return
+    for place in range(PAGE - 1, 0, -1):
+        users[viewer, U_HOME + 1 + place] = users[viewer, U_HOME + place]
     users[viewer, U_HOME + 1] = tweet
-    users[viewer, U_HOME] = many
+    users[viewer, U_HOME] = min(many + 1, PAGE)
 
 
 @jit
