@@ -18,7 +18,7 @@ __all__ = ["BACKGROUND_TASK_S", "COMPILED", "CREATES", "DEFAULT", "ENGINES", "SI
 
 COMPILED, SIMPY = "compiled", "simpy"
 ENGINES = (COMPILED, SIMPY)
-DEFAULT = SIMPY
+DEFAULT = COMPILED
 
 
 class Replication:

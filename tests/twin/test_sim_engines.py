@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,13 @@ def test_every_kind_of_step_happens_at_the_same_nanosecond_in_both_engines(tape:
     assert machine.steps() == reference.engine.trace
     assert sorted(machine.ended()) == sorted(ended)
     assert machine.rows[0, BUSY_NS] == reference.engine.host.busy_ns
+
+
+def test_every_kind_of_step_has_a_program() -> None:
+    """A new kind needs one in TAPES. Effects and topics are those of the whole model, which is compared below."""
+    used = set(re.findall(r"(\w+)\(", repr(TAPES)))
+
+    assert {kind.__name__ for kind in Step.__args__} - {"Effect", "Publish"} <= used
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
         calibration: Annotated[str, typer.Option(
             help="Calibration file for the twin; default: the one made in this checkout, else the shipped one.")] = "",
         engine: Annotated[str, typer.Option(
-            help="Engine of the twin: `simpy` (default), the reference, or `compiled`: the same result, much faster."
+            help="Engine of the twin: `compiled` (default), or `simpy`, the reference: the same result, much slower."
         )] = "",
         replications: Annotated[int | None, typer.Option(help="Replications of the twin's prediction; default: 5.",
                                                          parser=options.whole("--replications", 1, 1000))] = None,
