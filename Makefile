@@ -55,6 +55,7 @@ bin/tweetlab: Makefile
 	@chmod +x $@.part && mv $@.part $@
 
 setup: $(VENV)/installed bin/tweetlab
+	@$(RUN) -m sim.compiled.warm
 
 # Needs only the standard library, so it can run in parallel with the installation above.
 servers: | $(PY)

@@ -266,6 +266,36 @@ def _services_image() -> float:
     return compose_rows.services_image_mib()
 
 
+def _twin_speed() -> float:
+    from bench.twin import speed
+
+    return speed.twin_requests_per_s()
+
+
+def _simpy_speed() -> float:
+    from bench.twin import speed
+
+    return speed.simpy_requests_per_s()
+
+
+def _mm2_ciw() -> float:
+    from bench.twin import speed
+
+    return speed.mm2_vs_ciw()
+
+
+def _mm2_simpy() -> float:
+    from bench.twin import speed
+
+    return speed.mm2_vs_simpy()
+
+
+def _twin_answer() -> float:
+    from bench.twin import speed
+
+    return speed.twin_answer_s()
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small on empty data until all services are healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "resident memory of all processes of small after `first_run`", "GiB", None, 3.5, _rss_small),
@@ -331,4 +361,10 @@ ROWS: tuple[Row, ...] = (
         _first_answer),
     Row("exact_bounds_wrong", "of 10,000 random share bounds, those that get a wrong verdict", "bounds", None, 0,
         _exact_bounds),
+    Row("twin_requests_per_s", "operations of `first_run`'s steady mix at 0.7 of the machine, compiled engine, one core", "1/s",
+        500_000, None, _twin_speed),
+    Row("simpy_requests_per_s", "the same load on the reference engine", "1/s", 3_000, None, _simpy_speed),
+    Row("mm2_vs_ciw", "speed of M/M/2 on the compiled engine ÷ in Ciw", "ratio", 50, None, _mm2_ciw),
+    Row("mm2_vs_simpy", "speed of M/M/2 on the compiled engine ÷ in plain SimPy", "ratio", 30, None, _mm2_simpy),
+    Row("twin_answer_s", "`run first_run --on twin`, 20 replications, from command to report", "s", None, 6, _twin_answer),
 )

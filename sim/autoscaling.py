@@ -19,11 +19,13 @@ from typing import Any
 
 from sim import services
 from sim.bandwidth import Bandwidth
+from sim.clock import call_after
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance
-from sim.jobs import Context, Unit
-from sim.program import Cpu, flatten
-from sim.stations import Node, call_after
+from sim.jobs import Context, Job, Unit
+from sim.program import Cpu
+from sim.resources import Process, Wait
+from sim.streams import NS, constant, ns
 from system.kernel.policies import AutoscaleKnobs, Policies
 from system.kernel.resilience import scaling
 
@@ -71,6 +73,7 @@ class Autoscaler:
                  background: dict[str, float], phase: Callable[[], float], initial: int = 1) -> None:
         self._engine, self._knobs, self._mesh = engine, policies.autoscale, policies.mesh
         self._quota, self._background, self._phase = quota, background, phase
+        self.start_process = self._start_here  # (name, what to call when it is healthy); the compiled engine has its own
         self.counts: list[tuple[float, str, int]] = []
         self.decisions: list[tuple[float, str, str, str]] = []
         most = policies.limits.max_gateways
@@ -83,11 +86,18 @@ class Autoscaler:
         if self._knobs.max:
             self._start_sampling()
 
+    @property
+    def _now_s(self) -> float:
+        return float(self._engine.env.now / NS)
+
+    def _after(self, delay_s: float, function: Callable[[Any], None]) -> None:
+        call_after(self._engine.env, ns(delay_s), function)
+
     def _limits(self, kind: str, max_gateways: int) -> AutoscaleKnobs:
         least, most = max(self._knobs.min, 1), max_gateways if kind == "gateway" else MOST
         return dataclasses.replace(self._knobs, min=least, max=max(least, min(self._knobs.max, most)))
 
-    def _limit(self, node: Node) -> None:
+    def _limit(self, node: Process) -> None:
         if self._quota is not None:
             cores = max(self._quota - self._background_of(node.name), 0.1 * self._quota)
             node.quota = Bandwidth(self._engine.env, self._engine.host, cores, self._phase())
@@ -99,13 +109,13 @@ class Autoscaler:
         for service in self._services.values():
             for _ in range(self._knobs.min - len(service.fleet.instances)):
                 self._admit(service, service.fleet.add())
-        call_after(self._engine.env, 0.0, self._sample)
+        self._after(0.0, self._sample)
 
     # ---- sampling ------------------------------------------------------------------------------------
 
     def _sample(self, _event: Any) -> None:
-        now_s = self._engine.env.now
-        call_after(self._engine.env, EVERY_S, self._sample)
+        now_s = self._now_s
+        self._after(EVERY_S, self._sample)
         for kind, service in self._services.items():
             self.counts.append((now_s, kind, len(service.ready())))
             self._eject(kind, service, now_s)
@@ -120,7 +130,7 @@ class Autoscaler:
         """Return the load of a service since the last sample."""
         shares, ready = [], service.ready()
         for instance in ready:
-            before_s, used_s = service.used_s.get(instance.name), instance.node.demand_s
+            before_s, used_s = service.used_s.get(instance.name), instance.node.demand_ns / NS
             service.used_s[instance.name] = used_s
             if before_s is not None:
                 shares.append(((used_s - before_s) / EVERY_S + self._background_of(instance.name)) / (self._quota or 1.0))
@@ -153,17 +163,17 @@ class Autoscaler:
         before = service.counters.get(instance.name, now)
         service.counters[instance.name] = now
         # Health checks queue behind requests: if the oldest waits longer than their timeout, none was answered.
-        checked = not instance.node.queue or now_s - instance.node.queue[0].arrived <= CHECK_TIMEOUT_S
+        checked = not instance.node.queue or now_s - instance.node.queue[0].arrived_ns / NS <= CHECK_TIMEOUT_S
         return scaling.InstanceSample(instance.name, now[0] - before[0], now[1] - before[1], checked, instance.seats.inside)
 
     # ---- changing ------------------------------------------------------------------------------------
 
     def _change(self, kind: str, service: _Scaled, desired: scaling.Desired) -> None:
-        start_s, service.changing = self._engine.env.now, True
+        start_s, service.changing = self._now_s, True
         existing = len(service.fleet.instances)
 
         def ended() -> None:
-            now_s = self._engine.env.now
+            now_s = self._now_s
             service.changing = False
             service.scaler.changed(now_s)
             if desired.wanted != existing:  # one that is being replaced exists, though it is not ready
@@ -190,10 +200,18 @@ class Autoscaler:
 
     def _start(self, instance: Instance, healthy: Callable[[], None]) -> None:
         instance.node.quota = None  # a start is not throttled
-        self._engine.bindings.units[f"{instance.name}.start"] = Unit("start", START_CPU_S, 0.0, itertools.repeat(1.0))
-        code = self._engine.link(flatten((Cpu(instance.name, "start"),)))
-        ctx = Context(0, "start", 0, 0, self._engine.env.now)
-        self._engine.start(code, ctx, lambda _job, _status: call_after(self._engine.env, START_WAIT_S, lambda _: healthy()))
+        self._engine.bindings.units[f"{instance.name}.start"] = Unit("start", START_CPU_S, 0.0, constant(1.0))
+        self.start_process(instance.name, healthy)
+
+    def _start_here(self, name: str, healthy: Callable[[], None]) -> None:
+        self._engine.env.process(self._started(name, healthy))
+
+    def _started(self, name: str, healthy: Callable[[], None]) -> Wait:
+        engine = self._engine
+        steps = engine.link((Cpu(name, "start"),))
+        yield engine.env.process(engine.run(Job(Context(0, "start", 0, 0, engine.env.now, 0), 0), steps))
+        yield engine.env.timeout(ns(START_WAIT_S))
+        healthy()
 
     def _admit(self, service: _Scaled, instance: Instance) -> None:
         service.starting.discard(instance.name)
@@ -205,16 +223,16 @@ class Autoscaler:
         if not leaving:
             ended()
             return
-        instance, start_s = leaving[-1], self._engine.env.now
+        instance, start_s = leaving[-1], self._now_s
         instance.open = False
         service.leaving.add(instance.name)
 
         def check(_event: Any) -> None:
             busy = instance.seats.inside + len(instance.seats.queue)
-            if busy and self._engine.env.now - start_s < DRAIN_S:
-                call_after(self._engine.env, LOOK_S, check)
+            if busy and self._now_s - start_s < DRAIN_S:
+                self._after(LOOK_S, check)
             else:
-                call_after(self._engine.env, STOP_S, stopped)
+                self._after(STOP_S, stopped)
 
         def stopped(_event: Any) -> None:
             service.fleet.remove(instance)
@@ -226,4 +244,4 @@ class Autoscaler:
         check(None)
 
     def _record(self, kind: str, change: str, reason: str) -> None:
-        self.decisions.append((round(self._engine.env.now, 3), kind, change, reason))
+        self.decisions.append((round(self._now_s, 3), kind, change, reason))

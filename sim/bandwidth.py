@@ -15,16 +15,13 @@ speed is the same.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import simpy
-
-from sim.host import Host, call_after
-from sim.stations import Task
+from sim.clock import Environment, call_after
+from sim.resources import Host, Task
+from sim.streams import ns
 
 PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which sim may not import; a test keeps them equal
-LEAST_S = 1e-9    # of CPU; less is a rounding error
 LEAST_SHARE = 0.1  # minimum fraction of the quota that remains after background CPU
 
 
@@ -35,35 +32,30 @@ class Bandwidth:
     periods in which the process had to wait.
     """
 
-    __slots__ = ("_charged_s", "_ends_s", "_left_s", "_task", "_timer_s", "_waiting", "budget_s", "env", "host", "period_s",
-                 "phase_s", "throttled")
-
-    def __init__(self, env: simpy.Environment, host: Host, cores: float, phase_s: float = 0.0,
+    def __init__(self, env: Environment, host: Host, cores: float, phase_s: float = 0.0,
                  period_s: float = PERIOD_S) -> None:
         self.env, self.host = env, host
-        self.budget_s, self.period_s, self.phase_s = cores * period_s, period_s, phase_s
+        self.budget_ns, self.period_ns, self.phase_ns = ns(cores * period_s), ns(period_s), ns(phase_s)
         self.throttled = 0
-        self._left_s = 0.0
-        self._ends_s = -math.inf
-        self._charged_s = 0.0  # CPU of the running task's slice that is charged already
+        self._left_ns = self._ends_ns = 0
+        self._charged_ns = 0  # CPU of the running task's slice that is charged already
         self._task: Task | None = None
         self._waiting: Task | None = None
-        self._timer_s = -math.inf
+        self._timer_ns = -1
 
     def start(self, task: Task) -> None:
         """Run the rest of `task` as far as the budget allows, and what remains in the next periods."""
-        now = self.env.now
-        self._refill(now)
-        if self._left_s <= LEAST_S:
+        self._refill()
+        if self._left_ns <= 0:
             self.throttled += 1
             self._waiting = task
-            call_after(self.env, self._ends_s - now, self._next_period, task)
+            call_after(self.env, self._ends_ns - self.env.now, self._next_period, task)
             return
         self._task = task
-        task.slice_s = min(task.rest_s, self._left_s)
-        self._charged_s = 0.0
+        task.slice_ns = min(task.rest_ns, self._left_ns)
+        self._charged_ns = 0
         self.host.start(task)
-        self._watch(now)
+        self._watch()
 
     def ended(self, task: Task) -> bool:
         """Account for a finished slice of `task`.
@@ -71,39 +63,39 @@ class Bandwidth:
         Return whether it was the last one; else the task continues here.
         """
         self._task = None
-        self._left_s -= task.slice_s - self._charged_s
-        task.rest_s -= task.slice_s
-        if task.rest_s <= LEAST_S:
+        self._left_ns -= task.slice_ns - self._charged_ns
+        task.rest_ns -= task.slice_ns
+        if task.rest_ns <= 0:
             return True
         self.start(task)
         return False
 
-    def drop(self) -> Task | None:
+    def drop(self) -> list[Task]:
         """The process died: drop its task; return it if it was waiting for the next period."""
         waiting, self._waiting, self._task = self._waiting, None, None
-        return waiting
+        return [] if waiting is None else [waiting]
 
-    def _refill(self, now: float) -> None:
-        if now >= self._ends_s - LEAST_S:
-            number = math.floor((now - self.phase_s) / self.period_s + 1e-7)
-            self._ends_s = self.phase_s + (number + 1) * self.period_s
-            self._left_s = self.budget_s
+    def _refill(self) -> None:
+        if self.env.now >= self._ends_ns:
+            number = (self.env.now - self.phase_ns) // self.period_ns
+            self._ends_ns = self.phase_ns + (number + 1) * self.period_ns
+            self._left_ns = self.budget_ns
 
     def _next_period(self, event: Any) -> None:
-        task: Task = event._value
+        task: Task = event.value
         if self._waiting is task:
             self._waiting = None
             self.start(task)
 
-    def _watch(self, now: float) -> None:
+    def _watch(self) -> None:
         """Charge the running task to the period that ends, and give it the budget of the next one."""
-        if self._timer_s < self._ends_s:
-            self._timer_s = self._ends_s
-            call_after(self.env, self._ends_s - now, self._period_ends)
+        if self._timer_ns < self._ends_ns:
+            self._timer_ns = self._ends_ns
+            call_after(self.env, self._ends_ns - self.env.now, self._period_ends)
 
     def _period_ends(self, _event: Any) -> None:
         if self._task is None:
             return
-        self._charged_s = self.host.received_s(self._task)
-        self._refill(self.env.now)
-        self._watch(self.env.now)
+        self._charged_ns = self.host.received_ns(self._task)
+        self._refill()
+        self._watch()

@@ -7,17 +7,17 @@ after `RESTART_S`. A killed Redis is also a cache loss, because it stores nothin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from scenarios import spec, vocabulary
 from sim import services, stores
 from sim.engine import Engine
 from sim.jobs import UNAVAILABLE
-from sim.model import Model
 from sim.program import UnknownStep
-from sim.queues import PollLoop
-from sim.stations import call_after
+from sim.resources import Process, Wait
+from sim.streams import NS, ns
 
 RESTART_S = {
     "cassandra": 20.0, "cdn": 0.5, "elasticsearch": 18.0, "haproxy": 0.5, "kafka": 8.0, "limits": 0.7, "minio": 2.0,
@@ -50,13 +50,37 @@ class FaultWindow:
     recovered_s: float | None
 
 
-class Faults:
-    """Schedules the faults of a scenario on `engine`. `consumers`: node -> its poll loops."""
+class Plant(Protocol):
+    """What faults act on: the processes and the cache of a replication, in either engine."""
 
-    def __init__(self, engine: Engine, model: Model, consumers: dict[str, list[PollLoop]]) -> None:
+    @property
+    def nodes(self) -> Mapping[str, Process]:
+        """The processes by name."""
+        ...
+
+    def keys(self) -> int:
+        """Return the number of keys in the cache."""
+        ...
+
+    def lose_cache(self) -> None:
+        """Empty the cache."""
+        ...
+
+    def crash(self, name: str, status: int) -> None:
+        """Kill a process, and stop its consumers; work inside fails with `status`."""
+        ...
+
+    def restart(self, name: str) -> None:
+        """Start the process and its consumers again."""
+        ...
+
+
+class Faults:
+    """Schedules the faults of a scenario on the clock of `engine`."""
+
+    def __init__(self, engine: Engine, plant: Plant) -> None:
         self.engine = engine
-        self.model = model
-        self.consumers = consumers
+        self.plant = plant
         self.done: list[FaultWindow] = []
 
     def plan(self, fault: spec.Fault) -> None:
@@ -66,62 +90,45 @@ class Faults:
         """
         if fault.kind not in FAULTS:
             raise UnknownStep(f"Fault `{fault.kind}` is not known to the twin; known are {', '.join(sorted(FAULTS))}.")
-        FAULTS[fault.kind](self, fault)
+        self._node(fault.target)
+        self.engine.env.process(FAULTS[fault.kind](self, fault))
 
-    def cache_loss(self, fault: spec.Fault) -> None:
+    def cache_loss(self, fault: spec.Fault) -> Wait:
         """FLUSHALL: removes every cached list and tweet.
 
         Recovered, as in a real drill, with a tenth of the keys.
         """
-        name, world = self._node(fault.target), self.model.world
+        env, plant, name = self.engine.env, self.plant, self._node(fault.target)
+        yield env.timeout(ns(fault.at_s))
+        before = plant.keys()
+        plant.lose_cache()
+        self.done.append(FaultWindow("cache_loss", name, fault.at_s, fault.at_s, None))
+        index = len(self.done) - 1
+        while plant.keys() < REFILLED * before:
+            yield env.timeout(ns(LOOK_EVERY_S))
+        self.done[index] = dataclasses.replace(self.done[index], recovered_s=env.now / NS)
 
-        def inject(_event: object) -> None:
-            before = world.keys()
-            world.lose_cache()
-            self.done.append(FaultWindow("cache_loss", name, fault.at_s, fault.at_s, None))
-            check(len(self.done) - 1, before)
-
-        def check(index: int, before: int) -> None:
-            if world.keys() >= REFILLED * before:
-                self.done[index] = dataclasses.replace(self.done[index], recovered_s=self.engine.env.now)
-            else:
-                call_after(self.engine.env, LOOK_EVERY_S, lambda _: check(index, before))
-
-        call_after(self.engine.env, fault.at_s, inject)
-
-    def kill(self, fault: spec.Fault) -> None:
+    def kill(self, fault: spec.Fault) -> Wait:
         """SIGKILL of one process; auto-heal starts it again."""
-        name = self._node(fault.target)
-        node = self.engine.bindings.nodes[name]
+        env, name = self.engine.env, self._node(fault.target)
         down_s = RESTART_S.get(name.rsplit("-", 1)[0], PYTHON_RESTART_S)
-
-        def inject(_event: object) -> None:
-            lost = node.crash()
-            for loop in self.consumers.get(name, ()):
-                loop.stop()
-            if name == stores.REDIS:
-                self.model.world.lose_cache()
-            self.done.append(FaultWindow("kill", name, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
-            for job in lost:
-                self.engine.fail(job, UNAVAILABLE)
-            call_after(self.engine.env, down_s, heal)
-
-        def heal(_event: object) -> None:
-            node.restart()
-            for loop in self.consumers.get(name, ()):
-                loop.resume()
-
-        call_after(self.engine.env, fault.at_s, inject)
+        yield env.timeout(ns(fault.at_s))
+        self.plant.crash(name, UNAVAILABLE)
+        if name == stores.REDIS:
+            self.plant.lose_cache()
+        self.done.append(FaultWindow("kill", name, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
+        yield env.timeout(ns(down_s))
+        self.plant.restart(name)
 
     def _node(self, target: str) -> str:
-        nodes = self.engine.bindings.nodes
+        nodes = self.plant.nodes
         for name in (target, f"{target}-1"):
             if name in nodes:
                 return name
         raise UnknownStep(f"The twin has no node `{target}`; it has {', '.join(sorted(nodes))}.")
 
 
-FAULTS: dict[str, Callable[[Faults, spec.Fault], None]] = {"cache_loss": Faults.cache_loss, "kill": Faults.kill}
+FAULTS: dict[str, Callable[[Faults, spec.Fault], Wait]] = {"cache_loss": Faults.cache_loss, "kill": Faults.kill}
 """Kind of fault -> its effect in the model."""
 
 NOT_OF_A_CLUSTER = (

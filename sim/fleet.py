@@ -10,13 +10,11 @@ A gateway has separate slots for each service (its bulkhead): a slow service doe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import simpy
-
-from sim.jobs import Context, Job
-from sim.queues import Pool
-from sim.stations import Node, Resume, call_after
+from sim.clock import Environment
+from sim.jobs import Context
+from sim.resources import Pool, Process
+from sim.streams import ns
 from system.kernel.policies import AutoscaleKnobs, Policies
 from system.services.gateway import policy as gateway_policy
 
@@ -31,47 +29,11 @@ def seats_of(knobs: AutoscaleKnobs) -> int:
     return QUEUED_SEATS if knobs.max and knobs.queue_s else SEATS
 
 
-class TimedPool(Pool):
-    """A pool with a maximum wait of `patience_s`. `gave_up(job)`: called for a job that waited too long."""
-
-    def __init__(
-        self, env: simpy.Environment, name: str, places: int, resume: Resume, gave_up: Resume, patience_s: float
-    ) -> None:
-        super().__init__(env, name, places, None, resume)
-        self._gave_up, self._patience_s = gave_up, patience_s
-        self._until_s: dict[Any, float] = {}
-
-    def acquire(self, job: Any) -> bool | None:
-        """As in `Pool`; a waiting job gives up after `patience_s`."""
-        taken = super().acquire(job)
-        if taken is False:
-            self._until_s[job] = self.env.now + self._patience_s
-            call_after(self.env, self._patience_s, self._timed_out, (job, self._until_s[job]))
-        return taken
-
-    def release(self, _status: int = 0) -> None:
-        """As in `Pool`."""
-        while self.queue:
-            job = self.queue.popleft()
-            self._until_s.pop(job, None)
-            if not job.gone:
-                call_after(self.env, 0.0, lambda event: self.resume(event.value), job)
-                return
-        self.free += 1
-
-    def _timed_out(self, event: Any) -> None:
-        job, until_s = event._value
-        if self._until_s.get(job) == until_s:
-            del self._until_s[job]
-            self.queue.remove(job)
-            self._gave_up(job)
-
-
-class Seats(TimedPool):
+class Seats(Pool):
     """The requests inside one instance. `answers`, `errors`: since its start."""
 
-    def __init__(self, env: simpy.Environment, name: str, resume: Resume, gave_up: Resume, places: int = SEATS) -> None:
-        super().__init__(env, name, places, resume, gave_up, PATIENCE_S)
+    def __init__(self, env: Environment, places: int = SEATS) -> None:
+        super().__init__(env, places, patience_ns=ns(PATIENCE_S))
         self.answers = self.errors = 0
 
     @property
@@ -86,13 +48,13 @@ class Seats(TimedPool):
         super().release(status)
 
 
-def bulkheads(env: simpy.Environment, names: Sequence[str], knobs: Policies, resume: Resume, gave_up: Resume) -> dict[str, Pool]:
+def bulkheads(env: Environment, names: Sequence[str], knobs: Policies) -> dict[str, Pool]:
     """Return a gateway's slots for each of the services `names`.
 
     Without a free slot within `deadline.store_s` the answer is 503.
     """
     places = knobs.bulkhead.service or 1 << 40
-    return {f"{name}.place": TimedPool(env, name, places, resume, gave_up, knobs.deadline.store_s) for name in names}
+    return {f"{name}.place": Pool(env, places, patience_ns=ns(knobs.deadline.store_s)) for name in names}
 
 
 class Instance:
@@ -103,7 +65,7 @@ class Instance:
 
     __slots__ = ("name", "node", "number", "open", "pools", "queue", "seats", "turn")
 
-    def __init__(self, name: str, number: int, node: Node, seats: Seats) -> None:
+    def __init__(self, name: str, number: int, node: Process, seats: Seats) -> None:
         self.name, self.number, self.node, self.seats = name, number, node, seats
         self.open = True
         self.turn = 0
@@ -145,13 +107,13 @@ class Fleet:
         """Return the instance that serves this request, the first if it took no seat."""
         return ctx.at.get(self.name) or self.instances[0]
 
-    def node_of(self, job: Job) -> Node:
-        """Return the process that does this job's work."""
-        return self.of(job.ctx).node
+    def node_of(self, ctx: Context) -> Process:
+        """Return the process that does this request's work."""
+        return self.of(ctx).node
 
     # ---- as a pool: taking and leaving a seat --------------------------------------------------------
 
-    def entered(self, job: Job) -> Pool:
+    def enter(self, ctx: Context) -> Pool:
         """Choose an instance for this request by least connections.
 
         If none accepts requests, use the first.
@@ -163,12 +125,12 @@ class Fleet:
             chosen = min(available, key=lambda one: (one.seats.inside + len(one.seats.queue), one.turn))
             self._turn += 1
             chosen.turn = self._turn
-        job.ctx.at[self.name] = chosen
+        ctx.at[self.name] = chosen
         return chosen.seats
 
-    def left(self, job: Job) -> Pool:
+    def held_by(self, ctx: Context) -> Pool:
         """Return the seats of the instance that serves this request."""
-        return self.of(job.ctx).seats
+        return self.of(ctx).seats
 
 
 class InstancePool:
@@ -177,8 +139,8 @@ class InstancePool:
     def __init__(self, fleet: Fleet, name: str) -> None:
         self._fleet, self._name = fleet, name
 
-    def entered(self, job: Job) -> Pool:
+    def enter(self, ctx: Context) -> Pool:
         """Return the pool to take a slot in."""
-        return self._fleet.of(job.ctx).pools[self._name]
+        return self._fleet.of(ctx).pools[self._name]
 
-    left = entered
+    held_by = enter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from sim.jobs import GATEWAY_TIMEOUT, REFUSED, UNAVAILABLE
 from system.kernel.policies import Policies
@@ -14,14 +14,18 @@ from system.services.gateway import policy as gateway_policy
 class ServiceGuard:
     """The gateway's calls to one service: one breaker and one retry budget, as in the gateway itself.
 
-    `draws`: uniform in [0, 1), for the jitter. Implements `sim.jobs.Guard`.
+    Implements `sim.jobs.Guard`.
     """
 
-    def __init__(self, policies: Policies, draws: Iterator[float]) -> None:
+    def __init__(self, policies: Policies) -> None:
         self.breaker = Breaker(policies.breaker)
         self._retry = policies.retry
         self._budget = retry.Budget(policies.retry)
-        self._draws = draws
+
+    @property
+    def tokens(self) -> float:
+        """The tokens of its retry budget."""
+        return self._budget.tokens
 
     def admit(self, now_s: float, attempt: int) -> bool:
         """Return whether the breaker lets this attempt pass; the first one adds to the retry budget."""
@@ -33,9 +37,10 @@ class ServiceGuard:
         """Record that the service answered."""
         self.breaker.succeeded()
 
-    def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
+    def failed(self, now_s: float, attempt: int, idempotent: bool, status: int, draw: Callable[[], float]) -> float | None:
         """Record a failed call; return the pause until the next attempt, None for no more.
 
+        `draw()`: uniform in (0, 1), for the jitter.
         A 503 of the service is a response; the breaker counts calls without one, even if the mesh responded.
         """
         answered = status in (UNAVAILABLE, REFUSED) or status < UNAVAILABLE
@@ -48,4 +53,4 @@ class ServiceGuard:
         may_retry = gateway_policy.may_retry(method, reply, attempt, self._retry.attempts, status == REFUSED)
         if not may_retry or status == GATEWAY_TIMEOUT or not self._budget.take():
             return None
-        return retry.pause_s(attempt, self._retry, next(self._draws))
+        return retry.pause_s(attempt, self._retry, draw())

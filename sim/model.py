@@ -17,8 +17,9 @@ from sim import services, stores
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, InstancePool, Seats, bulkheads, seats_of
 from sim.jobs import Context, Job
-from sim.queues import Pool
+from sim.resources import Pool
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
+from sim.streams import NS, mixed
 from sim.views import Views
 from system.kernel import events
 from system.kernel.policies import LimitKnobs, Policies
@@ -90,28 +91,22 @@ class Model:
 
     def _instance(self, name: str, number: int) -> Instance:
         """Create one process of a service, with its pools."""
-        env, first = self.engine.env, f"{name.rpartition('-')[0]}-1"
+        env, first, knobs = self.engine.env, f"{name.rpartition('-')[0]}-1", self.policies
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
         node.down = False
         like = self.engine.bindings.nodes[first]
         if node is not like:
             node.amortization, node.off_path = like.amortization and like.amortization.copy(), like.off_path
             node.slowness = like.slowness
-        knobs = self.policies
-        seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
-        instance = Instance(name, number, node, seats)
-
-        def pool(pool_name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> None:
-            instance.pools[pool_name] = Pool(env, pool_name, places, admits, self.engine.advance)
-
+        instance = Instance(name, number, node, Seats(env, seats_of(knobs.autoscale)))
         if first == services.GATEWAY:
-            pool("gateway.in_flight", knobs.shed.max_in_flight or 1 << 40, self._admits_request)
+            instance.pools["gateway.in_flight"] = Pool(env, knobs.shed.max_in_flight or 1 << 40, self._admits_request)
             instance.queue = gateway_policy.Queue(knobs.shed)
-            instance.pools |= bulkheads(env, services.BEHIND, knobs, self.engine.advance, self.engine.refuse)
+            instance.pools |= bulkheads(env, services.BEHIND, knobs)
         if first == services.TIMELINES:
-            pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
+            instance.pools["rebuilds"] = Pool(env, knobs.timeline.rebuild_concurrency, self._admits_rebuild)
         if first in AUTHOR_READERS:
-            pool(f"{first}.author_reads", AUTHOR_READS)
+            instance.pools[f"{first}.author_reads"] = Pool(env, AUTHOR_READS)
         return instance
 
     # ---- decisions -----------------------------------------------------------------------------------
@@ -124,15 +119,15 @@ class Model:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
     def _queue_too_long(self, job: Job) -> bool:
-        now_s, queue = self.engine.env.now, self.fleets[services.GATEWAY].of(job.ctx).queue
-        return queue is not None and queue.sheds(now_s - job.ctx.arrived, now_s)
+        now_ns, queue = self.engine.env.now, self.fleets[services.GATEWAY].of(job.ctx).queue
+        return queue is not None and queue.sheds((now_ns - job.ctx.arrived_ns) / NS, now_ns / NS)
 
     def _over_limit(self, job: Job) -> bool:
         route = services.LIMITED.get(job.ctx.route) if self.limited else None
         if route is None:
             return False
         quotas = gateway_policy.quotas(route, str(job.ctx.user), self.policies.limits)
-        return bool(quotas) and not self.windows.take(quotas, self.engine.env.now).admitted
+        return bool(quotas) and not self.windows.take(quotas, self.engine.env.now / NS).admitted
 
     def _predicates(self) -> dict[str, Callable[[Job], bool]]:
         redis = self.engine.bindings.nodes[stores.REDIS]
@@ -160,10 +155,16 @@ class Model:
         """
         ctx, world = job.ctx, self.world
         ctx.pulled = world.pulled_of(ctx.user) if world.pulled else ()
-        wanted = [(HOME, ctx.user), (FOLLOWING, ctx.user), (AUTHOR, ctx.user), *((AUTHOR, one) for one in ctx.pulled)]
-        ctx.missing = [one for one in wanted if not world.is_complete(*one)]
-        ctx.source = ("rebuild" if ctx.missing else "hit") + (",pull" if ctx.pulled else "")
-        return bool(ctx.missing)
+        missing = bool(self._missing_lists(job))
+        ctx.source = ("rebuild" if missing else "hit") + (",pull" if ctx.pulled else "")
+        return missing
+
+    def _missing_lists(self, job: Job) -> list[tuple[str, int]]:
+        """Return the lists of a home read that are not complete now."""
+        user, world = job.ctx.user, self.world
+        pulled = world.pulled_of(user) if job.ctx.pulled else ()
+        wanted = [(HOME, user), (FOLLOWING, user), (AUTHOR, user), *((AUTHOR, one) for one in pulled)]
+        return [one for one in wanted if not world.is_complete(*one)]
 
     def _author_absent(self, job: Job) -> bool:
         absent = not self.world.is_complete(AUTHOR, job.ctx.target)
@@ -194,8 +195,8 @@ class Model:
     def _items(self) -> dict[str, Callable[[Job], Sequence[Any]]]:
         world = self.world
         return {
-            "missing_lists": lambda job: job.ctx.missing,
-            "absent_authors": lambda job: [(AUTHOR, one) for one in job.ctx.absent],
+            "missing_lists": self._missing_lists,
+            "absent_authors": lambda job: [(AUTHOR, one) for one in world.absent_authors(job.ctx.user)],
             "absent_followings": lambda job: _absent(world, FOLLOWING, job.ctx.user),
             "absent_followers": lambda job: _absent(world, FOLLOWERS, job.ctx.user),
             "all_authors": lambda job: [(AUTHOR, one) for one in (*world.followings_of(job.ctx.user), job.ctx.user)],
@@ -208,13 +209,17 @@ class Model:
         key: tuple[str, int] = job.item
         return None if self.world.is_complete(*key) else key
 
-    def _event(self, job: Job) -> tuple[int, Context]:
-        """Return the event of a request: a separate context, which outlives the request."""
+    def _event(self, job: Job) -> Callable[[int], Context]:
+        """Return what makes the event of a request: a separate context, which outlives the request."""
         ctx = job.ctx  # an approval creates an edge from the requester to the approver
         edge = ("follow", ctx.target, ctx.user) if ctx.route == "follow_approve" else (ctx.route, ctx.user, ctx.target)
-        event = Context(ctx.index, *edge, self.engine.env.now)
-        event.tweet, event.at = ctx.tweet, dict(ctx.at)
-        return event.user, event
+
+        def event(key: int) -> Context:
+            made = Context(ctx.index, *edge, self.engine.env.now, key)
+            made.tweet, made.at = ctx.tweet, dict(ctx.at)
+            return made
+
+        return event
 
     # ---- effects -------------------------------------------------------------------------------------
 
@@ -222,32 +227,32 @@ class Model:
         env = self.engine.env
 
         def sent(job: Job) -> None:
-            job.ctx.sent = env.now
+            job.ctx.sent_ns = env.now
 
         def arrives(job: Job) -> None:
-            job.ctx.arrived = env.now
+            job.ctx.arrived_ns = env.now
 
         def journey_ends(job: Job) -> None:
             # Several requests have no single time inside the gateway; the real row has none either.
-            job.ctx.gateway_s = job.ctx.service_s = job.ctx.store_s = 0.0
+            job.ctx.gateway_ns = job.ctx.service_ns = job.ctx.store_ns = 0
 
         def enters_gateway(job: Job) -> None:
-            job.ctx.gateway_s = -env.now
+            job.ctx.gateway_ns = -env.now
 
         def leaves_gateway(job: Job) -> None:
-            job.ctx.gateway_s += env.now
+            job.ctx.gateway_ns += env.now
 
         def enters_service(job: Job) -> None:
-            job.ctx.service_s = -env.now
+            job.ctx.service_ns = -env.now
 
         def leaves_service(job: Job) -> None:
-            job.ctx.service_s += env.now
+            job.ctx.service_ns += env.now
 
         def enters_stores(job: Job) -> None:
-            job.ctx.store_s = -env.now
+            job.ctx.store_ns = -env.now
 
         def leaves_stores(job: Job) -> None:
-            job.ctx.store_s += env.now
+            job.ctx.store_ns += env.now
 
         hops = (sent, arrives, journey_ends, enters_gateway, leaves_gateway, enters_service, leaves_service, enters_stores,
                 leaves_stores)  # fmt: skip
@@ -264,7 +269,7 @@ class Model:
             ctx = job.ctx
             page = world.live_home.get(ctx.user)
             ids = world.page_of(ctx.user) if page is None else page
-            look_up(ctx, world.merged(ids, ctx.pulled) if ctx.pulled else ids)
+            look_up(ctx, world.merged(ids, world.pulled_of(ctx.user)) if ctx.pulled else ids)
 
         def author_page(job: Job) -> None:
             look_up(job.ctx, world.recent_of(job.ctx.target))
@@ -310,7 +315,7 @@ class Model:
 
         def tweet_durable(job: Job) -> None:
             ctx = job.ctx
-            ctx.tweet = self.last_posted = world.new_id(env.now)
+            ctx.tweet = self.last_posted = world.new_id(env.now / NS)
             world.write(ctx.user, ctx.tweet)
 
         def tweet_deleted(job: Job) -> None:
@@ -343,33 +348,33 @@ class Model:
     def _published(self, job: Job) -> None:
         """Append the events of a published batch to their topics."""
         for one in job.ctx.batch:
-            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), functools.partial(self._copy, one))
+            self.engine.append(TOPICS.get(one.route, events.NEW_FOLLOW), functools.partial(self._copy, one), mixed(one.key, 0))
 
-    def _copy(self, event: Context) -> tuple[int, Context]:
-        copy = Context(event.index, event.route, event.user, event.target, self.engine.env.now)
+    def _copy(self, event: Context, key: int) -> Context:
+        copy = Context(event.index, event.route, event.user, event.target, self.engine.env.now, key)
         copy.tweet, copy.at = event.tweet, event.at
-        return copy.user, copy
+        return copy
 
     def _fan_out_decided(self, job: Job) -> None:
         ctx, knobs = job.ctx, self.policies.fanout
         ctx.audience = self.world.audience(ctx.user)
-        now_ms = self.world.start_ms + int(self.engine.env.now * 1000)
+        now_ms = self.world.start_ms + self.engine.env.now // 1_000_000
         mode = self.modes.get(ctx.user)
         decision = fanout_policy.choose(ctx.audience, mode, knobs, self.policies.timeline.mode_ttl_s, now_ms)
         ctx.changed = decision.change_to is not None
         if decision.change_to is not None:
             self.modes[ctx.user] = fanout_policy.AuthorMode(decision.change_to, now_ms)
-            self.world.pulled.add(ctx.user)
+            self.world.pulled[ctx.user] = None
         ctx.path = decision.path
         ctx.chunks = fanout_policy.chunks(ctx.audience, knobs.chunk)
 
     def _delivered(self, job: Job) -> None:
         ctx = job.ctx
-        row = EffectRow("fanout", events.NEW_TWEET, str(ctx.tweet), ctx.path, ctx.audience, self.engine.env.now)
+        row = EffectRow("fanout", events.NEW_TWEET, str(ctx.tweet), ctx.path, ctx.audience, self.engine.env.now / NS)
         self.effects.append(row)
 
     def _indexed(self, job: Job) -> None:
-        now_s = self.engine.env.now
+        now_s = self.engine.env.now / NS
         self.effects += [EffectRow("indexer", one.topic, str(one.tweet), "index", 1, now_s) for one in job.ctx.batch]
 
 

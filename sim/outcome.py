@@ -16,6 +16,7 @@ from sim import outcomes, views
 from sim.calibration import Calibration
 from sim.jobs import Context
 from sim.replication import CREATES, Played
+from sim.streams import NS
 from system.kernel import events
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would mean "did not happen"
@@ -68,7 +69,7 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
     total = np.zeros(len(seconds))
     for name, node in sorted(played.nodes.items()):
         used = np.zeros(len(seconds))
-        known = np.asarray(node.cpu_s[: len(seconds)])
+        known = np.asarray(node.cpu_ns[: len(seconds)]) / NS
         used[: len(known)] = known
         used += background.get(name, 0.0)
         total += used

@@ -1,10 +1,8 @@
 """The program language of the twin: a route is a small program of steps, which an engine executes.
 
-A `Step` is one need of a request (a slice of CPU at a node, a wait, a slot in a pool, a decision, ...).
-`flatten` turns a nested tree of steps into one flat tuple of `Instruction`s with relative-free jump targets,
-so that a compiled engine can run the same program from integer arrays. Names (nodes, units of work,
-predicates, effects) are strings here; an engine binds them when it links the program and rejects unknown
-names.
+A `Step` is one need of a request (a slice of CPU at a node, a wait, a slot in a pool, a decision, ...). Names (nodes,
+units of work, predicates, effects) are strings here; an engine binds them when it links the program and rejects
+unknown names. The reference engine (`sim/engine.py`) walks the tree of steps as it is; the compiled one translates it.
 
 | step | meaning |
 |---|---|
@@ -28,8 +26,8 @@ event.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from system.kernel.errors import CouldNotRun
 
@@ -181,78 +179,42 @@ class Consumer:
     commit: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One flat operation: `op` names it, `args` are strings, numbers, jump targets or nested code (`Each`, ...)."""
-
-    op: str
-    args: tuple[Any, ...] = ()
-
-
-Code = tuple[Instruction, ...]
-
-
-def flatten(steps: tuple[Step, ...]) -> Code:
-    """Turn a tree of steps into flat code ending with `end`. Raises `UnknownStep` for anything but a step."""
-    code: list[Instruction] = []
-    _emit(steps, code)
-    code.append(Instruction("end"))
-    return tuple(code)
-
-
-def _emit(steps: tuple[Step, ...], code: list[Instruction]) -> None:
+def names(steps: tuple[Step, ...]) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, table of `sim.jobs.Bindings`, name) of every name in `steps`. Raises UnknownStep for no step."""
     for step in steps:
         match step:
-            case Cpu(node, unit, size, share):
-                code.append(Instruction("cpu", (node, unit, size, share)))
-            case Delay(name):
-                code.append(Instruction("delay", (name,)))
-            case Flush(device):
-                code.append(Instruction("flush", (device,)))
-            case Acquire(pool):
-                code.append(Instruction("acquire", (pool,)))
-            case Release(pool):
-                code.append(Instruction("release", (pool,)))
-            case Publish(topic):
-                code.append(Instruction("publish", (topic,)))
-            case Effect(name):
-                code.append(Instruction("effect", (name,)))
-            case Fail(status):
-                code.append(Instruction("fail", (status,)))
-            case Each(items, body, need):
-                code.append(Instruction("each", (items, flatten(body), need)))
-            case Parallel(bodies, need):
-                code.append(Instruction("parallel", (tuple(flatten(body) for body in bodies), need)))
+            case Cpu(node, unit, size):
+                yield "node", "nodes", node
+                yield "unit", "units", f"{node}.{unit}"
+                if size:
+                    yield "size", "sizes", size
+            case Each(items, body) | Loop(items, body):
+                yield "list of items", "items", items
+                yield from names(body)
+            case Branch(when, then, otherwise):
+                yield "predicate", "predicates", when
+                yield from names(then + otherwise)
+            case Parallel(bodies):
+                for body in bodies:
+                    yield from names(body)
             case Once(key, body):
-                code.append(Instruction("once", (key, flatten(body))))
-            case Branch() | Call() | Loop():
-                _emit_jump(step, code)
+                yield "key", "keys", key
+                yield from names(body)
+            case Call(target, body):
+                yield "guard", "guards", target
+                yield from names(body)
+            case Delay(name):
+                yield "delay", "delays", name
+            case Flush(name):
+                yield "device", "devices", name
+            case Acquire(name) | Release(name):
+                yield "pool", "pools", name
+            case Publish(name):
+                yield "event of topic", "events", name
+            case Effect(name):
+                yield "effect", "effects", name
+            case Fail():
+                pass
             case _:
-                raise UnknownStep(
-                    f"{step!r} is not a step of the twin's language; known are "
-                    f"{', '.join(sorted(kind.__name__ for kind in Step.__args__))}"
-                )
-
-
-def _emit_jump(step: Branch | Call | Loop, code: list[Instruction]) -> None:
-    """Emit the steps that jump inside the same code, so that the common path creates no child job."""
-    start = len(code)
-    match step:
-        case Branch(when, then, otherwise):
-            code.append(Instruction("branch"))
-            _emit(then, code)
-            skip = len(code)
-            code.append(Instruction("jump"))
-            _emit(otherwise, code)
-            code[start] = Instruction("branch", (when, skip + 1))
-            code[skip] = Instruction("jump", (len(code),))
-        case Loop(items, body):
-            code.append(Instruction("loop", (items,)))
-            code.append(Instruction("next"))
-            _emit(body, code)
-            code.append(Instruction("jump", (start + 1,)))
-            code[start + 1] = Instruction("next", (len(code),))
-        case Call(target, body, idempotent):
-            code.append(Instruction("call", (target, idempotent)))
-            _emit(body, code)
-            code.append(Instruction("returned", (target,)))
+                raise UnknownStep(f"{step!r} is not a step of the twin's language; known are "
+                                  f"{', '.join(sorted(kind.__name__ for kind in Step.__args__))}")

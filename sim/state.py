@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Seeded:
     seed: int
     tweets: frozenset[int] = frozenset()
     pages: dict[int, list[int]] = field(default_factory=dict)
+    tables: Any = None  # the same for the compiled engine, once it has needed them
 
     @classmethod
     def of(cls, scenario: spec.Scenario, graph: population.Graph, past: histories.History | None = None) -> Seeded:
@@ -78,11 +80,11 @@ class World:
         self.live_home: dict[int, list[int]] = {}
         self.lists: dict[str, set[int]] = {AUTHOR: set(), FOLLOWERS: set(), FOLLOWING: set()}
         self.hot: set[int] = set()
-        self.pulled: set[int] = set()
+        self.pulled: dict[int, None] = {}
         self.deleted: set[int] = set()
         self.losses = 0
         self._followers: dict[int, list[int]] = {}
-        self._followings: dict[int, set[int]] = {}
+        self._followings: dict[int, dict[int, None]] = {}
         self._recent: dict[int, list[int]] = {}
         self._posted: dict[int, list[int]] = {}
         self._sequence = 0
@@ -102,11 +104,11 @@ class World:
             known = self._followers[author] = self.graph.followers_of(author).tolist()
         return known
 
-    def followings_of(self, viewer: int) -> set[int]:
-        """Return the currently followed ids."""
+    def followings_of(self, viewer: int) -> dict[int, None]:
+        """Return the currently followed ids, in order of the follow; the caller must not change them."""
         known = self._followings.get(viewer)
         if known is None:
-            known = self._followings[viewer] = set(self.graph.following_of(viewer).tolist())
+            known = self._followings[viewer] = dict.fromkeys(self.graph.following_of(viewer).tolist())
         return known
 
     def recent_of(self, author: int) -> list[int]:
@@ -144,13 +146,13 @@ class World:
     def follow(self, viewer: int, author: int) -> None:
         """Add the edge."""
         if author not in self.followings_of(viewer):
-            self.followings_of(viewer).add(author)
+            self.followings_of(viewer)[author] = None
             self.followers_of(author).append(viewer)
 
     def unfollow(self, viewer: int, author: int) -> None:
         """Remove the edge."""
         if author in self.followings_of(viewer):
-            self.followings_of(viewer).discard(author)
+            del self.followings_of(viewer)[author]
             self.followers_of(author).remove(viewer)
 
     # ---- the cache -----------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ class World:
             return self.seeded.first_page(viewer)
         followed = self.followings_of(viewer)
         changed = [author for author in self._recent if author in followed or author == viewer]
-        if viewer not in self._followings or followed == set(self.graph.following_of(viewer).tolist()):
+        if viewer not in self._followings or followed.keys() == set(self.graph.following_of(viewer).tolist()):
             fresh = [tweet for author in changed for tweet in self._recent[author]]
             base = [tweet for tweet in self.seeded.first_page(viewer) if tweet not in self.deleted]
             return _newest(set(base).union(fresh))
@@ -222,7 +224,7 @@ class World:
 
     def pulled_of(self, viewer: int) -> list[int]:
         """Return the pulled authors that this viewer follows."""
-        return [author for author in self.pulled if author in self.followings_of(viewer)]
+        return [author for author in self.followings_of(viewer) if author in self.pulled]
 
     def warm(self) -> None:
         """Complete every list and cache every tweet, as seeding does when it fills the cache."""

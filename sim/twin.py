@@ -24,7 +24,7 @@ from scenarios import spec, vocabulary, workload
 from scenarios.world import population, seeded_tweets
 from sim import demand, faults, outcome, theory
 from sim.calibration import Calibration
-from sim.replication import Played, Replication
+from sim.replication import DEFAULT, Played, Replication
 from sim.speed import MachineSpeed
 from sim.state import Seeded
 
@@ -68,9 +68,11 @@ def run(
     progress: Progress | None = None,
     scored_run: str = "",
     machine: MachineSpeed | None = None,
+    engine: str = DEFAULT,
 ) -> Prediction:
     """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
     `past`: the seeded tweets; None draws them again. `machine`: its speed during that run; None: as it was calibrated.
+    `engine`: a word of `sim.replication.ENGINES`.
 
     Raises UnknownStep if the scenario needs something that the model or the calibration does not have.
     """
@@ -83,7 +85,8 @@ def run(
         calibration = replace(calibration, core_speed=machine.core_speed)
     for index, factor in enumerate(factors(calibration, count)):
         costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
-        played.append(Replication(scenario, costs, seeded, scenario.seed + index, slowness=slowness).play(tape))
+        seed = scenario.seed + index
+        played.append(Replication(scenario, costs, seeded, seed, slowness=slowness, engine=engine).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
     summaries = [percentiles(one, scenario) for one in played]
@@ -94,7 +97,7 @@ def run(
     intervals = _intervals(summaries)
     said = remarks(played[chosen], scenario, calibration, machine)
     notes = {
-        "how": "SimPy, one run queue for all cores",
+        "how": f"engine {engine}, one run queue for all cores",
         "calibration": calibration.brief(),
         "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
         "laws": checked_laws,
@@ -201,10 +204,10 @@ def laws(played: Played) -> dict[str, Any]:
         tally = node.tally
         flow = max(flow, abs(tally.arrivals - tally.completions - tally.lost - tally.inside))
         if tally.completions >= 100 and not tally.inside:
-            little = max(little, abs(tally.area - tally.sojourn_s) / tally.area)
+            little = max(little, abs(tally.area_ns - tally.sojourn_ns) / tally.area_ns)
     host = played.engine.host
-    work = sum(node.demand_s for node in played.nodes.values())
-    utilisation = abs(host.busy_core_s - host.background_core_s - work) / work if work else 0.0
+    work = sum(node.demand_ns for node in played.nodes.values())
+    utilisation = abs(host.busy_ns - host.background_ns - work) / work if work else 0.0
     return {"little_gap": little, "flow_gap": flow, "utilisation_gap": utilisation}
 
 

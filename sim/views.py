@@ -15,6 +15,7 @@ from typing import Any
 from sim import services
 from sim.engine import Engine
 from sim.jobs import Job
+from sim.streams import NS
 from system.kernel.policies import Policies
 
 REFRESH_AT = 0.25   # of its TTL, when the view of protected users is refreshed: system/services/shared/ttl_value.py
@@ -98,7 +99,7 @@ class Views:
         return known
 
     def _now(self) -> float:
-        return float(self._engine.env.now)
+        return float(self._engine.env.now / NS)
 
     def _view_opened(self, job: Job) -> None:
         self._of(job, services.SEARCH).view_s = self._now()

@@ -2,7 +2,7 @@
 
 Three processes get tasks at Poisson times from a real-time process, over a socket, and use a known amount of CPU
 for each: 0.2, 1 and 5 ms. Beside them 1 or 4 processes compute without a pause. Each process has a session, so
-a scheduling group, of its own. The same arrivals and demands are then played through `sim.host`.
+a scheduling group, of its own. The same arrivals and demands are then played through `sim.resources` and `sim.disciplines`.
 
     python -m bench.selfchecks.cpu_discipline      # three minutes on an idle machine
 """
@@ -18,15 +18,16 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import simpy
 
-from sim.host import CoreQueues, Host, ProcessorSharing, RunQueue, call_after
-from sim.stations import Node
+from sim.clock import Environment
+from sim.disciplines import CoreQueues, ProcessorSharing
+from sim.resources import Host, Process, Wait
+from sim.streams import NS, ns
 from tweetlab.load.generator import realtime
 
 TASKS: tuple[tuple[float, float], ...] = ((0.0002, 500.0), (0.001, 100.0), (0.005, 20.0))
@@ -127,40 +128,40 @@ def _collect(workers: list[tuple[socket.socket, socket.socket]], took: list[list
                 break
 
 
-def simulated(hogs: int, host: Callable[[simpy.Environment, float], Host], cores: int, seed: int = 1) -> list[Tasks]:
+def simulated(hogs: int, host: Callable[[Environment, int], Host], cores: int, seed: int = 1) -> list[Tasks]:
     """Play the same tasks through a model of the host."""
-    env = simpy.Environment()
+    env = Environment(initial_time=0)
     cpu = host(env, cores)
     took: list[list[float]] = [[] for _ in TASKS]
 
-    def ended(job: Any) -> None:
-        if job is not None:
-            took[job[0]].append(env.now - job[1])
+    def task(process: Process, demand_s: float, index: int) -> Wait:
+        start_ns = env.now
+        yield process.work(demand_s)
+        took[index].append((env.now - start_ns) / NS)
+
+    def arrive(process: Process, demand_s: float, index: int, times: Sequence[float]) -> Wait:
+        for when in times:
+            yield env.timeout(ns(when) - env.now)
+            env.process(task(process, demand_s, index))
 
     for number in range(hogs):
-        Node(env, cpu, f"hog-{number}", 1, ended).submit(None, 10 * SECONDS)
+        Process(env, cpu, f"hog-{number}", 1).work(10 * SECONDS)
     due = [arrivals(rate_per_s, seed) for _, rate_per_s in TASKS]
     for index, ((demand_s, _), times) in enumerate(zip(TASKS, due, strict=True)):
-        node = Node(env, cpu, f"tasks-{index}", 1, ended)
-        for when in times.tolist():
-            call_after(env, when, functools.partial(_submit, node, demand_s), (index, when))
-    env.run(until=SECONDS + 1.0)
+        env.process(arrive(Process(env, cpu, f"tasks-{index}", 1), demand_s, index, times.tolist()))
+    env.run(until=ns(SECONDS + 1.0))
     return [Tasks(demand_s, times, np.asarray(took[i])) for i, ((demand_s, _), times) in enumerate(zip(TASKS, due, strict=True))]
 
 
-def _submit(node: Node, demand_s: float, event: Any) -> None:
-    node.submit(event.value, demand_s)
+def _run_queue(slice_ms: float, env: Environment, cores: int) -> Host:
+    return Host(env, cores, ns(slice_ms / 1e3))
 
 
-def _run_queue(slice_ms: float, env: simpy.Environment, cores: float) -> Host:
-    return RunQueue(env, int(cores), slice_ms / 1e3)
+def _core_queues(slice_ms: float, env: Environment, cores: int) -> Host:
+    return CoreQueues(env, cores, ns(slice_ms / 1e3), ns(PULL_AFTER_S))
 
 
-def _core_queues(slice_ms: float, env: simpy.Environment, cores: float) -> Host:
-    return CoreQueues(env, int(cores), slice_ms / 1e3, PULL_AFTER_S)
-
-
-MODELS: dict[str, Callable[[simpy.Environment, float], Host]] = {
+MODELS: dict[str, Callable[[Environment, int], Host]] = {
     "processor sharing": lambda env, cores: ProcessorSharing(env, cores),
     **{f"one run queue, slices of {ms:g} ms": functools.partial(_run_queue, ms) for ms in (0.7, 1.4, 2.0, 2.8, 4.0)},
     **{f"a queue per core, slices of {ms:g} ms": functools.partial(_core_queues, ms) for ms in (0.7, 1.4, 2.8)},

@@ -20,7 +20,7 @@ PEERS = {
     "system/platform/servers": "one module per server",
     "system/ports": "one module per port",
     "tweetlab/commands": "one module per group of commands",
-    "sim": "to be rebuilt as two engines; its modules move then",
+    "sim": "one module per part of the model, of its calibration and of its results",
 }
 """Packages that may hold more than MOST_MODULES modules -> why."""
 

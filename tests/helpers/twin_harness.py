@@ -2,104 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sim import theory
+from sim.compiled.layout import BUSY_NS
+from sim.disciplines import ProcessorSharing
 from sim.engine import Engine
 from sim.jobs import Context, Job, Unit
-from sim.program import Step, flatten
-from sim.stations import call_after
+from sim.program import Step
+from sim.streams import NS, Law, Stream, constant, exponential, key_of, lognormal, mixed, ns
 
 LITERATURE = Path(__file__).with_name("literature_calibration.json")
 """A fixed calibration, independent of the file that ships with the lab: published figures, and assumptions."""
 
-Draw = Callable[[np.random.Generator, int], np.ndarray]
-
-
-def exponential(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Mean 1, cv 1."""
-    return rng.exponential(1.0, n)
-
-
-def constant(_rng: np.random.Generator, n: int) -> np.ndarray:
-    """Mean 1, cv 0."""
-    return np.ones(n)
-
-
-def lognormal2(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Mean 1, cv 2."""
-    variance = np.log(1.0 + 4.0)
-    return rng.lognormal(-variance / 2.0, np.sqrt(variance), n)
-
-
-def stream(rng: np.random.Generator, draw: Draw, scale: float = 1.0) -> Iterator[float]:
-    """Endless draws, in blocks."""
-    while True:
-        yield from (scale * draw(rng, 4096)).tolist()
+EXPONENTIAL, CONSTANT, LOGNORMAL2 = exponential(1.0), constant(1.0), lognormal(2.0)
+"""Laws with mean 1 and coefficient of variation 1, 0 and 2."""
 
 
 @dataclass
 class Lab:
-    """One engine with its seed. `services`: unit name -> (mean seconds, law)."""
+    """One engine with its seed. `compiled`: run its programs on the compiled engine."""
 
     engine: Engine
-    rng: np.random.Generator
+    seed: int
+    compiled: bool = False
+    machine: Any = None
 
-    def unit(self, node: str, name: str, mean_s: float, draw: Draw = exponential) -> None:
-        """Define a unit of work at a node."""
-        noise = stream(self.rng, draw)
-        self.engine.bindings.units[f"{node}.{name}"] = Unit(name, mean_s, 0.0, noise)
+    def unit(self, node: str, name: str, mean_s: float, law: Law = EXPONENTIAL) -> None:
+        """Define a unit of work at a node. `law`: of its demand, mean 1."""
+        self.engine.bindings.units[f"{node}.{name}"] = Unit(name, mean_s, 0.0, law)
+
+    def context(self, number: int) -> Context:
+        """Return a new request."""
+        key = mixed(mixed(key_of(self.seed, "operations"), number), 0)
+        return Context(number, "r", 0, 0, self.engine.env.now, key)
+
+    def request(self, steps: tuple[Step, ...], number: int, ended: list[tuple[int, int]]) -> Generator[Any, Any, None]:
+        """Run one request; append (response ns, status)."""
+        ctx = self.context(number)
+        status = yield self.engine.env.process(self.engine.run(Job(ctx, ctx.key), steps))
+        ctx.ended = True
+        ended.append((self.engine.env.now - ctx.due_ns, status))
 
     def open(self, steps: tuple[Step, ...], rate_per_s: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (response seconds, status) of n Poisson arrivals, in order of departure."""
-        engine = self.engine
-        code = engine.link(flatten(steps))
-        gaps = stream(self.rng, exponential, 1.0 / rate_per_s)
-        responses: list[float] = []
-        statuses: list[int] = []
+        gaps = Stream(self.seed, "gaps", exponential(1.0 / rate_per_s))
+        due_ns = list(itertools.accumulate(ns(next(gaps)) for _ in range(n)))
+        responses, statuses = zip(*self.at(steps, due_ns), strict=True)
+        return np.asarray(responses) / NS, np.asarray(statuses)
 
-        def done(job: Job, status: int) -> None:
-            responses.append(engine.env.now - job.ctx.due)
-            statuses.append(status)
+    def at(self, steps: tuple[Step, ...], due_ns: list[int]) -> list[tuple[int, int]]:
+        """Return (response ns, status) of requests at `due_ns`, in order of departure."""
+        if self.compiled:
+            from sim.compiled.machine import Machine
 
-        def arrive(event: object) -> None:
-            index = event._value  # type: ignore[attr-defined]
-            if index + 1 < n:
-                call_after(engine.env, next(gaps), arrive, index + 1)
-            engine.start(code, Context(index, "r", 0, 0, engine.env.now), done)
+            self.machine = Machine(self.engine, self.seed, due_ns[-1] // NS + 600)
+            self.machine.open(steps, due_ns)
+            return self.machine.ended()
+        env, ended = self.engine.env, []
+        self.engine.link(steps)
 
-        call_after(engine.env, next(gaps), arrive, 0)
-        engine.env.run()
-        return np.asarray(responses), np.asarray(statuses)
+        def arrivals() -> Generator[Any, Any, None]:
+            for number, due in enumerate(due_ns):
+                yield env.timeout(due - env.now)
+                env.process(self.request(steps, number, ended))
 
-    def closed(self, steps: tuple[Step, ...], users: int, think_s: float, n: int) -> np.ndarray:
-        """Return response seconds of n requests by `users` who think between them."""
-        engine = self.engine
-        code = engine.link(flatten(steps))
-        thinks = stream(self.rng, exponential, think_s)
-        responses: list[float] = []
+        env.process(arrivals())
+        env.run()
+        return ended
 
-        def done(job: Job, _status: int) -> None:
-            responses.append(engine.env.now - job.ctx.due)
-            if len(responses) < n:
-                call_after(engine.env, next(thinks), begin)
-
-        def begin(_event: object) -> None:
-            engine.start(code, Context(0, "r", 0, 0, engine.env.now), done)
-
-        for _ in range(users):
-            call_after(engine.env, next(thinks), begin)
-        engine.env.run()
-        return np.asarray(responses)
+    def busy_s(self) -> float:
+        """Return the CPU seconds that were used."""
+        return (int(self.machine.rows[0, BUSY_NS]) if self.machine is not None else self.engine.host.busy_ns) / NS
 
 
-def lab(seed: int, cores: float = 1.0) -> Lab:
-    """Return a new engine."""
-    return Lab(Engine(cores), np.random.default_rng(seed))
+def lab(seed: int, cores: int = 1, compiled: bool = False) -> Lab:
+    """Return a new engine whose cores are shared evenly."""
+    return Lab(Engine(cores, ProcessorSharing), seed, compiled)
 
 
 def holds(values: np.ndarray, expected: float, errors: float = 4.0) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scenarios import loader
-from sim import faults, replication
+from sim import faults, reference
 from tests.helpers.predictions import predict
 
 SHORT = ("population.users=700", "workload.stages=[{for: 12 s, rate: 40/s}]", "measure.warm_up=2 s")
@@ -18,7 +18,7 @@ def test_both_instances_of_each_service_take_requests_from_the_start() -> None:
     for kind in ("gateway", "timelines", "tweets"):
         one, two = busy[f"{kind}-1"], busy[f"{kind}-2"]
         assert 0.7 < one / two < 1.4, kind
-    assert (replication.initial_instances("cluster"), replication.initial_instances("small")) == (2, 1)
+    assert (reference.initial_instances("cluster"), reference.initial_instances("small")) == (2, 1)
 
 
 def test_when_one_instance_of_the_cluster_dies_the_other_serves() -> None:

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
-import numpy as np
 import pytest
 import simpy
 
 from sim import theory
+from sim.clock import call_after
+from sim.disciplines import CoreQueues, ProcessorSharing
 from sim.engine import Engine
-from sim.host import CoreQueues, Host, ProcessorSharing, RunQueue, call_after
 from sim.program import Cpu
-from sim.stations import Amortization, Node
+from sim.resources import Failed, Host, Process
+from sim.stations import Amortization
+from sim.streams import NS, Stream, exponential, ns
 from tests.helpers import twin_harness as harness
 
-Make = Callable[[simpy.Environment, float], Host]
-SLICE_S = 0.002
+Make = Callable[[simpy.Environment, int], Host]
+SLICE_NS = 2_000_000
 
 
 class Machine:
-    """Nodes on one host; `ended`: (job, time) of each finished task."""
+    """Processes on one host; `ended`: (job, time) of each finished task; `lost`: the jobs that died with their process."""
 
     def __init__(self, host: Make, cores: int = 1) -> None:
-        self.env = simpy.Environment()
+        self.env = simpy.Environment(initial_time=0)
         self.host = host(self.env, cores)
         self.ended: list[tuple[Any, float]] = []
+        self.lost: list[Any] = []
 
-    def node(self, name: str, width: int = 1) -> Node:
-        return Node(self.env, self.host, name, width, lambda job: self.ended.append((job, round(self.env.now, 6))))
+    def node(self, name: str, width: int = 1) -> Process:
+        return Process(self.env, self.host, name, width)
 
-    def at(self, when: float, node: Node, job: Any, demand_s: float) -> None:
-        call_after(self.env, when, lambda _: node.submit(job, demand_s))
+    def at(self, when: float, node: Process, job: Any, demand_s: float) -> None:
+        self.env.process(self._job(ns(when), node, job, demand_s))
+
+    def _job(self, when_ns: int, node: Process, job: Any, demand_s: float) -> Generator[Any, Any, None]:
+        yield self.env.timeout(when_ns)
+        try:
+            yield node.work(demand_s)
+            self.ended.append((job, round(self.env.now / NS, 6)))
+        except Failed:
+            self.lost.append(job)
 
 
-def queue(env: simpy.Environment, cores: float) -> Host:
-    return RunQueue(env, int(cores), SLICE_S)
+def queue(env: simpy.Environment, cores: int) -> Host:
+    return Host(env, cores, SLICE_NS)
 
 
 def test_a_short_task_waits_for_the_slice_of_a_long_one() -> None:
@@ -95,19 +106,18 @@ def test_a_killed_process_leaves_its_core_to_others() -> None:
     machine.at(0.0, doomed, "d1", 1.0)
     machine.at(0.0, doomed, "d2", 1.0)
     machine.at(0.0, other, "other", 0.001)
-    lost: list[Any] = []
-    call_after(machine.env, 0.001, lambda _: lost.extend(doomed.crash()))
+    call_after(machine.env, 1_000_000, lambda _: doomed.crash(503))
 
     machine.env.run()
 
-    assert sorted(lost) == ["d1", "d2"]
+    assert sorted(machine.lost) == ["d1", "d2"]
     assert machine.ended == [("other", 0.002)]
-    assert machine.host.busy_core_s == pytest.approx(0.002)
+    assert machine.host.busy_ns == 2_000_000
 
 
 def test_an_idle_core_takes_a_waiting_task_of_another_only_after_a_while() -> None:
     """Both tasks last ran on the first core; the second core is idle for 4 ms before it helps."""
-    machine = Machine(lambda env, cores: CoreQueues(env, int(cores), SLICE_S, 0.004), cores=2)
+    machine = Machine(lambda env, cores: CoreQueues(env, cores, SLICE_NS, 4_000_000), cores=2)
     a, b = machine.node("a"), machine.node("b")
     machine.at(0.0, a, "a", 0.010)
     machine.at(0.0005, b, "b", 0.001)
@@ -117,12 +127,12 @@ def test_an_idle_core_takes_a_waiting_task_of_another_only_after_a_while() -> No
     assert dict(machine.ended)["b"] == pytest.approx(0.0015)  # an idle core is taken at once by a task that wakes
 
 
-@pytest.mark.parametrize("host", [queue, lambda env, cores: CoreQueues(env, int(cores), SLICE_S, 0.0001), ProcessorSharing],
+@pytest.mark.parametrize("host", [queue, lambda env, cores: CoreQueues(env, cores, SLICE_NS, 100_000), ProcessorSharing],
                          ids=["run queue", "core queues", "sharing"])
 def test_every_discipline_has_the_mean_of_mm2_for_exponential_tasks(host: Make) -> None:
     """No discipline that keeps both cores busy can change it."""
     lab = harness.lab(seed=4, cores=2)
-    lab.engine = Engine(2.0, host=host)
+    lab.engine = Engine(2, host)
     lab.engine.node("jvm", 0)
     lab.unit("jvm", "work", 0.010)
 
@@ -134,14 +144,13 @@ def test_every_discipline_has_the_mean_of_mm2_for_exponential_tasks(host: Make) 
 
 def test_background_tasks_use_the_cores_that_they_are_given() -> None:
     """A stream of tasks of 0.4 ms that uses a fifth of a core does so, beside the process that is measured."""
-    random = np.random.default_rng(3)
-    tasks = ((float(random.exponential(0.002)), float(random.exponential(0.0004))) for _ in range(10**6))
-    env = simpy.Environment()
-    host = RunQueue(env, 2, SLICE_S, tasks)
+    pauses, demands = (Stream(3, name, exponential(mean_s)) for name, mean_s in (("pause", 0.002), ("demand", 0.0004)))
+    env = simpy.Environment(initial_time=0)
+    host = Host(env, 2, SLICE_NS, ((ns(pause), ns(demand)) for pause, demand in zip(pauses, demands)))
 
-    env.run(until=60.0)
+    env.run(until=60 * NS)
 
-    assert host.busy_core_s / 60.0 == pytest.approx(0.2, abs=0.01)
+    assert host.busy_ns / NS / 60.0 == pytest.approx(0.2, abs=0.01)
 
 
 def test_work_gets_cheaper_with_load_within_the_measured_range() -> None:
@@ -164,7 +173,7 @@ def test_a_process_under_constant_load_reaches_the_factor_of_that_load() -> None
 
     machine.env.run()
 
-    assert sum(node.cpu_s[5:9]) / 4 == pytest.approx(0.2 * 2**-0.3, rel=0.02)
+    assert node.mean_cores(5, 9) == pytest.approx(0.2 * 2**-0.3, rel=0.02)
 
 
 def test_work_off_the_path_delays_others_but_not_its_own_answer() -> None:

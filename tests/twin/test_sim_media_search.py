@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import simpy
 from scenarios import spec, workload
 from scenarios.world import population
 from sim import calibration, outcome, views
+from sim.clock import call_after
 from sim.queues import PollLoop
 from sim.replication import Played, Replication
 from sim.state import Seeded
-from sim.stations import call_after
+from sim.streams import NS, ns
 from system.services.search import handlers as search_handlers
 from system.services.shared import ttl_value as shared_views
 from system.stores.elasticsearch import index as elastic_index
@@ -126,16 +128,17 @@ def test_a_busy_process_refreshes_protected_users_twice_per_second_in_the_backgr
 
 def test_an_idle_indexer_handles_an_event_immediately_and_gathers_under_load() -> None:
     """Gathering for 150 ms, 5 ms of work per batch: the times are exact."""
-    env = simpy.Environment()
+    env = simpy.Environment(initial_time=0)
     started: list[tuple[float, tuple[str, ...]]] = []
 
-    def handle(batch: tuple[str, ...]) -> None:
-        started.append((round(env.now, 6), batch))
-        call_after(env, 0.005, lambda _event: loop.done(batch))
+    def handle(batch: tuple[str, ...]) -> Generator[Any, Any, int]:
+        started.append((env.now / NS, batch))
+        yield env.timeout(5_000_000)
+        return 0
 
-    loop = PollLoop(env, lambda: 0.0, handle, 1, bundle=tuple, gather_s=0.150)
+    loop = PollLoop(env, lambda: 0, handle, 1, bundle=tuple, gather_ns=150_000_000)
     for at_s, event in ((0.0, "a"), (0.01, "b"), (0.02, "c"), (0.149, "d"), (0.151, "e"), (0.50, "f")):
-        call_after(env, at_s, lambda event: loop.append(0, event._value), event)
+        call_after(env, ns(at_s), lambda event: loop.append(0, event.value), event)
     env.run()
 
     assert started == [(0.0, ("a",)), (0.15, ("b", "c", "d")), (0.30, ("e",)), (0.50, ("f",))]
@@ -144,9 +147,15 @@ def test_an_idle_indexer_handles_an_event_immediately_and_gathers_under_load() -
 
 def test_a_batch_of_a_killed_indexer_is_repeated_in_order() -> None:
     """None of it was committed."""
-    env = simpy.Environment()
+    env = simpy.Environment(initial_time=0)
     started: list[tuple[Any, ...]] = []
-    loop = PollLoop(env, lambda: 0.0, started.append, 1, bundle=tuple)
+
+    def handle(batch: tuple[str, ...]) -> Generator[Any, Any, int]:
+        started.append(batch)
+        yield env.event()
+        return 0
+
+    loop = PollLoop(env, lambda: 0, handle, 1, bundle=tuple)
     loop.append(0, "a")
     env.run()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from sim import bandwidth, theory
 from sim.bandwidth import Bandwidth
 from sim.program import Cpu
+from sim.resources import Failed, Process
+from sim.streams import NS, ns
 from system.platform.process import cgroups
 from tests.helpers import twin_harness as harness
 
@@ -17,7 +21,7 @@ MS = 1e-3
 
 
 def limited(seed: int, cores: float, *, phase_s: float = 0.0, period_s: float = bandwidth.PERIOD_S,
-            host: float = 4.0) -> harness.Lab:  # fmt: skip
+            host: int = 4) -> harness.Lab:  # fmt: skip
     """Return an engine with one event loop `loop` under a quota."""
     lab = harness.lab(seed, cores=host)
     node = lab.engine.node("loop", 1)
@@ -31,12 +35,17 @@ def submitted(lab: harness.Lab, node: str, at_s: float, demand_s: float) -> list
     The list contains its end time after the engine has run.
     """
     ended: list[float] = []
-    station = lab.engine.bindings.nodes[node]
-    station.resume = lambda job: job(lab.engine.env.now)
-    timer = lab.engine.env.timeout(at_s)
-    assert timer.callbacks is not None
-    timer.callbacks.append(lambda _event: station.submit(ended.append, demand_s))
+    lab.engine.env.process(_submit(lab, lab.engine.bindings.nodes[node], ns(at_s), demand_s, ended))
     return ended
+
+
+def _submit(lab: harness.Lab, station: Process, at_ns: int, demand_s: float, ended: list[float]) -> Generator[Any, Any, None]:
+    yield lab.engine.env.timeout(at_ns)
+    try:
+        yield station.work(demand_s)
+        ended.append(lab.engine.env.now / NS)
+    except Failed:
+        pass
 
 
 def test_the_period_is_the_one_that_the_lab_sets() -> None:
@@ -84,13 +93,12 @@ def test_a_neighbour_on_the_core_makes_the_budget_last_longer() -> None:
 
     From 16 ms on, shared: 2 ms until 20 are the old period's, so the new one still has all 4: 6 ms end at 28.
     """
-    lab = limited(1, 0.2, host=1.0)
+    lab = limited(1, 0.2, host=1)
     lab.engine.node("hog", 0)
     submitted(lab, "hog", 0.0, 1.0)
 
     ended = submitted(lab, "loop", 16 * MS, 6 * MS)
     late = submitted(lab, "loop", 60 * MS, 5 * MS)
-    lab.engine.bindings.nodes["hog"].resume = lambda job: None
     lab.engine.env.run()
 
     assert ended == [pytest.approx(28 * MS, abs=1e-8)]
@@ -107,8 +115,8 @@ def test_a_backlog_drains_at_the_speed_of_the_quota() -> None:
     lab.engine.env.run()
 
     assert max(end[0] for end in ends) == pytest.approx((74 * 20 + 4) * MS, abs=1e-7)
-    assert lab.engine.bindings.nodes["loop"].demand_s == pytest.approx(0.3)
-    assert lab.engine.host.busy_core_s == pytest.approx(0.3)
+    assert lab.engine.bindings.nodes["loop"].demand_ns / NS == pytest.approx(0.3)
+    assert lab.engine.host.busy_ns / NS == pytest.approx(0.3)
 
 
 def test_short_periods_make_a_slower_server() -> None:
@@ -132,14 +140,14 @@ def test_a_killed_process_drops_the_task_that_waited_for_its_next_period() -> No
     lab = limited(1, 0.2)
     dead = submitted(lab, "loop", 0.0, 6 * MS)
     node = lab.engine.bindings.nodes["loop"]
-    lab.engine.env.run(until=10 * MS)
+    lab.engine.env.run(until=ns(10 * MS))
 
-    lost = node.crash()
-    node.restart()
+    lost = node.crash(503)
+    node.down = False
     after = submitted(lab, "loop", 30 * MS, 4 * MS)  # from now, so at 40
     lab.engine.env.run()
 
-    assert len(lost) == 1
+    assert lost == 1
     assert dead == []
     assert after == [pytest.approx(44 * MS, abs=1e-8)]
     assert node.tally.lost == 1

@@ -10,8 +10,9 @@ import pytest
 from reports import finish
 from scenarios import loader, spec, workload
 from scenarios.world import population
-from sim import calibration, state, twin
+from sim import calibration, replication, state, twin
 from sim.program import UnknownStep
+from system.kernel.errors import WrongInput
 from tests.helpers import twin_harness as harness
 from tests.helpers.predictions import CALM, SHORT, asked, predict
 
@@ -197,6 +198,17 @@ def test_a_fault_that_the_model_lacks_is_rejected() -> None:
         predict(nowhere)
 
 
+def test_both_engines_give_the_same_prediction() -> None:
+    """Every figure of every replication; an engine that does not exist is refused."""
+    first, second = (predict(asked(LOSS), replications=2, engine=engine) for engine in replication.ENGINES)
+
+    assert first.intervals == second.intervals
+    assert first.laws == second.laws
+    assert first.facts.history.equals(second.facts.history)
+    with pytest.raises(WrongInput, match="compiled, simpy"):
+        predict(asked(CALM), engine="gears")
+
+
 def test_progress_is_reported_after_each_replication() -> None:
     """So that a terminal can show progress."""
     calls: list[tuple[int, int]] = []
@@ -223,7 +235,7 @@ def test_an_approval_creates_the_requested_edge_and_a_request_creates_none(monke
     circle = loader.load("protected_circle", (*short, CALM, "objectives=[]", mix))
 
     tape = workload.draw(circle, population.graph_of(circle.population, circle.seed))
-    prediction = predict(circle)
+    prediction = predict(circle, engine=replication.SIMPY)
 
     approvals = tape.route == tape.routes.index("follow_approve")
     assert approvals.sum() > 50

@@ -16,12 +16,15 @@ from scenarios import loader
 from sim import autoscaling, services
 from sim import fleet as fleets
 from sim.autoscaling import Autoscaler
+from sim.clock import call_after
+from sim.disciplines import ProcessorSharing
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, Seats
 from sim.jobs import OF_MESH, Context, Job, Unit
 from sim.model import Model
-from sim.program import Acquire, Cpu, Release, flatten
-from sim.stations import call_after
+from sim.program import Acquire, Cpu, Release
+from sim.resources import Failed
+from sim.streams import NS, constant, ns
 from system.kernel.policies import AutoscaleKnobs, BulkheadKnobs, DeadlineKnobs, MeshKnobs, Policies
 from system.platform.scaling import autoscaler, haproxy_runtime
 from system.platform.servers import haproxy
@@ -33,35 +36,47 @@ COST_S, QUOTA = 0.010, 0.2
 KNOBS = AutoscaleKnobs(max=4, cpu=0.5, cool_down_s=3.0, calm_s=12.0)
 
 
+def context() -> Context:
+    """Return a request."""
+    return Context(0, "r", 0, 0, 0, 0)
+
+
 class Lab:
     """One scaled service under a constant rate of requests of 10 ms, and an autoscaler."""
 
     def __init__(self, knobs: AutoscaleKnobs = KNOBS, mesh_knobs: MeshKnobs | None = None, quota: float = QUOTA) -> None:
-        self.engine = Engine(64.0)
+        self.engine = Engine(64, ProcessorSharing)
         for name in services.QUOTED:
             self.engine.node(name, 1)
-        self.engine.bindings.units[f"{GATEWAY}.work"] = Unit("work", COST_S, 0.0, itertools.repeat(1.0))
+        self.engine.bindings.units[f"{GATEWAY}.work"] = Unit("work", COST_S, 0.0, constant(1.0))
         self.fleet = Fleet(GATEWAY, self.instance)
         self.engine.bindings.fleets[GATEWAY] = self.engine.bindings.pools[f"{GATEWAY}.seat"] = self.fleet
         policies = dataclasses.replace(Policies(), autoscale=knobs, mesh=mesh_knobs or MeshKnobs())
         self.autoscaler = Autoscaler(self.engine, {GATEWAY: self.fleet}, policies, quota, {}, itertools.repeat(0.0).__next__)
         self.statuses: list[int] = []
         seat = f"{GATEWAY}.seat"
-        self.code = self.engine.link(flatten((Acquire(seat), Cpu(GATEWAY, "work"), Release(seat))))
+        self.steps = self.engine.link((Acquire(seat), Cpu(GATEWAY, "work"), Release(seat)))
 
     def instance(self, name: str, number: int) -> Instance:
         """Return one process of the service."""
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
-        return Instance(name, number, node, Seats(self.engine.env, name, self.engine.advance, self.engine.refuse))
+        return Instance(name, number, node, Seats(self.engine.env))
 
     def load(self, rate_per_s: float, from_s: float, until_s: float) -> None:
         """Schedule requests at even gaps."""
-        def arrive(event: Any) -> None:
-            self.engine.start(self.code, Context(0, "r", 0, 0, self.engine.env.now), lambda _job, s: self.statuses.append(s))
-            if self.engine.env.now + 1 / rate_per_s < until_s:
-                call_after(self.engine.env, 1 / rate_per_s, arrive)
+        self.engine.env.process(self._arrivals(rate_per_s, from_s, until_s))
 
-        call_after(self.engine.env, from_s, arrive)
+    def _arrivals(self, rate_per_s: float, from_s: float, until_s: float) -> Any:
+        at_s = from_s
+        while at_s < until_s:
+            yield self.engine.env.timeout(ns(at_s) - self.engine.env.now)
+            self.engine.env.process(self.request())
+            at_s += 1 / rate_per_s
+
+    def request(self) -> Any:
+        """Run one request and keep its status."""
+        job = Job(context(), 0)
+        self.statuses.append((yield self.engine.env.process(self.engine.run(job, self.steps))))
 
     def instances_by_second(self) -> dict[int, int]:
         """Return the number of instances by second."""
@@ -96,7 +111,7 @@ def test_a_steady_load_settles_at_the_computed_number_of_instances(rate_per_s: f
     lab = Lab()
     lab.load(rate_per_s, 0.013, 40.0)
 
-    lab.engine.env.run(until=40.0)
+    lab.engine.env.run(until=ns(40.0))
 
     assert lab.instances_by_second()[39] == instances
 
@@ -112,7 +127,7 @@ def test_an_instance_is_added_after_three_samples_and_removed_after_the_calm() -
     lab = Lab()
     lab.load(15, 0.013, 20.0)
 
-    lab.engine.env.run(until=45.0)
+    lab.engine.env.run(until=ns(45.0))
     counted = lab.instances_by_second()
 
     start_s = autoscaling.START_CPU_S + autoscaling.START_WAIT_S
@@ -134,8 +149,7 @@ def test_requests_go_to_the_instance_with_the_fewest_inside() -> None:
 
     def enters(many: int) -> None:
         for _ in range(many):
-            job = Job([], Context(0, "r", 0, 0, 0.0), None, None)
-            lab.fleet.entered(job).acquire(job)
+            lab.fleet.enter(context()).request()
 
     enters(4)
     assert [one.inside for one in seats] == [2, 2]
@@ -150,7 +164,7 @@ def test_a_request_that_waits_too_long_for_a_seat_gets_503() -> None:
     """
     lab = Lab(AutoscaleKnobs())
     for _ in range(400):
-        lab.engine.start(lab.code, Context(0, "r", 0, 0, 0.0), lambda _job, status: lab.statuses.append(status))
+        lab.engine.env.process(lab.request())
 
     lab.engine.env.run()
 
@@ -169,7 +183,7 @@ async def test_with_a_queue_target_instances_have_few_seats_as_in_the_autoscaler
     real.kinds = list  # type: ignore[method-assign]
     await real.configure(Policies(autoscale=knobs), None)
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
-    instance = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
+    instance = Model(Engine(2), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
 
     assert (instance.seats.places, real._outliers.max_in_flight) == (seats, seats)
 
@@ -180,17 +194,27 @@ def test_a_slow_service_fills_only_its_own_slots_in_a_gateway() -> None:
     A job that leaves earlier frees a slot.
     """
     lab, results = Lab(), []
+    env = lab.engine.env
     knobs = dataclasses.replace(Policies(), bulkhead=BulkheadKnobs(service=2), deadline=DeadlineKnobs(store_s=0.5))
-    places = fleets.bulkheads(lab.engine.env, ("tweets-1", "users-1"), knobs, lambda job: results.append((job, "in")),
-                              lambda job: results.append((job, "timeout")))  # fmt: skip
-    jobs = [Job([], Context(n, "r", 0, 0, 0.0), None, None) for n in range(5)]
+    places = fleets.bulkheads(env, ("tweets-1", "users-1"), knobs)
 
-    assert [places["tweets-1.place"].acquire(job) for job in jobs[:4]] == [True, True, False, False]
-    assert places["users-1.place"].acquire(jobs[4]) is True
-    call_after(lab.engine.env, 0.3, lambda _event: places["tweets-1.place"].release())
-    lab.engine.env.run(until=2.0)
+    def waits(pool: str, name: str) -> Any:
+        try:
+            slot = places[pool].request()
+            if slot is not None:
+                yield from places[pool].wait(slot)
+            results.append((name, "in", env.now / NS))
+        except Failed as failure:
+            results.append((name, failure.status, env.now / NS))
 
-    assert results == [(jobs[2], "in"), (jobs[3], "timeout")]
+    for number in range(4):
+        env.process(waits("tweets-1.place", f"tweets {number}"))
+    env.process(waits("users-1.place", "users"))
+    call_after(env, ns(0.3), lambda _event: places["tweets-1.place"].release())
+    env.run(until=ns(2.0))
+
+    assert results == [("tweets 0", "in", 0.0), ("tweets 1", "in", 0.0), ("users", "in", 0.0), ("tweets 2", "in", 0.3),
+                       ("tweets 3", OF_MESH, 0.5)]  # fmt: skip
 
 
 def test_requests_without_a_slot_in_the_gateway_are_answered_503() -> None:
@@ -207,13 +231,12 @@ def test_an_instance_stops_only_without_requests_in_flight() -> None:
     instance = lab.fleet.add()
     service = lab.autoscaler._services["gateway"]
     instance.open = True
-    job = Job([], Context(0, "r", 0, 0, 0.0), None, None)
-    instance.seats.acquire(job)
+    instance.seats.request()
     removed_s: list[float] = []
 
-    lab.autoscaler._remove(service, [instance], lambda: removed_s.append(lab.engine.env.now))
-    call_after(lab.engine.env, 1.04, lambda _event: instance.seats.release())
-    lab.engine.env.run(until=5.0)
+    lab.autoscaler._remove(service, [instance], lambda: removed_s.append(lab.engine.env.now / NS))
+    call_after(lab.engine.env, ns(1.04), lambda _event: instance.seats.release())
+    lab.engine.env.run(until=ns(5.0))
 
     assert removed_s == [pytest.approx(1.1 + autoscaling.STOP_S)]
     assert lab.fleet.instances == [lab.fleet.instances[0]]
@@ -231,13 +254,13 @@ def test_an_instance_with_only_errors_is_ejected_for_a_while() -> None:
         for one in lab.fleet.instances:
             one.seats.answers += 10
         outlier.seats.errors += 10
-        if lab.engine.env.now < 2.0:
-            call_after(lab.engine.env, 1.0, answers)
+        if lab.engine.env.now < 2 * NS:
+            call_after(lab.engine.env, NS, answers)
 
-    call_after(lab.engine.env, 0.5, answers)
-    lab.engine.env.run(until=4.5)
+    call_after(lab.engine.env, NS // 2, answers)
+    lab.engine.env.run(until=ns(4.5))
     assert not outlier.open
-    lab.engine.env.run(until=9.5)
+    lab.engine.env.run(until=ns(9.5))
 
     assert outlier.open
     assert [(change, round(t_s)) for t_s, _, change, _ in lab.autoscaler.decisions if "ejected" in change] == [

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 import simpy
 
 from sim import outcomes
+from sim.clock import call_after
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, OF_MESH, REFUSED, UNAVAILABLE
 from sim.queues import GroupCommit, PollLoop
-from sim.stations import call_after
+from sim.streams import NS, ns
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
 from system.kernel.resilience.breaker import State
 
@@ -20,17 +23,14 @@ class Consumer:
     """A worker that takes one second per event."""
 
     def __init__(self, lanes: int) -> None:
-        self.env = simpy.Environment()
+        self.env = simpy.Environment(initial_time=0)
         self.done: list[tuple[float, str]] = []
-        self.loop = PollLoop(self.env, lambda: 0.0, self._handle, lanes)
+        self.loop = PollLoop(self.env, lambda: 0, self._handle, lanes)
 
-    def _handle(self, event: str) -> None:
-        call_after(self.env, 1.0, lambda _: self._ended(event))
-
-    def _ended(self, event: str) -> None:
-        if event in self.loop.inside:
-            self.done.append((self.env.now, event))
-            self.loop.done(event)
+    def _handle(self, event: str) -> Generator[Any, Any, int]:
+        yield self.env.timeout(NS)
+        self.done.append((self.env.now / NS, event))
+        return 0
 
 
 def test_events_of_one_poll_with_different_keys_run_concurrently() -> None:
@@ -62,17 +62,19 @@ def test_a_killed_consumer_repeats_its_uncommitted_events() -> None:
     worker.loop.append(1, "ada")
     worker.loop.append(2, "bob")
 
-    call_after(worker.env, 0.5, lambda _: worker.loop.stop())
-    call_after(worker.env, 5.0, lambda _: worker.loop.resume())
+    call_after(worker.env, NS // 2, lambda _: worker.loop.stop())
+    call_after(worker.env, 5 * NS, lambda _: worker.loop.resume())
     worker.env.run()
 
-    assert sorted(event for _, event in worker.done) == ["ada", "bob"]
-    assert worker.done[0][0] == 6.0
+    assert worker.done == [(1.0, "ada"), (6.0, "ada"), (7.0, "bob")]  # what was under way ends, and is repeated
+
+
+HALF = lambda: 0.5  # noqa: E731
 
 
 def guard(**knobs: object) -> ServiceGuard:
     policies = Policies(retry=RetryKnobs(attempts=2, budget=1.0), breaker=BreakerKnobs(failures=2, open_s=1.0))
-    return ServiceGuard(policies, itertools.repeat(0.5))
+    return ServiceGuard(policies)
 
 
 @pytest.mark.parametrize("status", [UNAVAILABLE, OF_MESH])
@@ -81,8 +83,8 @@ def test_a_read_with_a_plain_503_is_retried_once(status: int) -> None:
     calls = guard()
 
     assert calls.admit(0.0, 1)
-    assert calls.failed(0.0, 1, True, status) == pytest.approx(0.025)
-    assert calls.failed(0.0, 2, True, status) is None
+    assert calls.failed(0.0, 1, True, status, HALF) == pytest.approx(0.025)
+    assert calls.failed(0.0, 2, True, status, HALF) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_other_failures_are_not_retried(idempotent: bool, status: int) -> None:
     calls = guard()
     calls.admit(0.0, 1)
 
-    assert calls.failed(0.0, 1, idempotent, status) is None
+    assert calls.failed(0.0, 1, idempotent, status, HALF) is None
 
 
 @pytest.mark.parametrize("no_response", [GATEWAY_TIMEOUT, OF_MESH])
@@ -105,10 +107,10 @@ def test_only_missing_responses_open_the_breaker(no_response: int) -> None:
     calls = guard()
 
     for _ in range(5):
-        calls.failed(0.0, 1, False, UNAVAILABLE)
+        calls.failed(0.0, 1, False, UNAVAILABLE, HALF)
     assert calls.breaker.state is State.CLOSED
     for _ in range(2):
-        calls.failed(0.0, 1, False, no_response)
+        calls.failed(0.0, 1, False, no_response, HALF)
 
     assert not calls.admit(0.5, 1)
     assert calls.admit(1.1, 1)
@@ -127,12 +129,17 @@ def test_a_status_determines_the_outcome(status: int, outcome: str, seen: int) -
 
 def test_writes_that_arrive_during_a_flush_share_the_next_one() -> None:
     """One flush at a time: the first write is durable after one second, the two that came meanwhile after two."""
-    env = simpy.Environment()
+    env = simpy.Environment(initial_time=0)
     done: list[tuple[str, float]] = []
-    device = GroupCommit(env, lambda: 1.0, lambda job: done.append((job, env.now)))
+    device = GroupCommit(env, itertools.repeat(1.0))
 
-    for job, when in (("a", 0.0), ("b", 0.2), ("c", 0.9)):
-        call_after(env, when, lambda event: device.flush(event.value), job)
+    def write(job: str, when_s: float) -> Generator[Any, Any, None]:
+        yield env.timeout(ns(when_s))
+        yield device.flush()
+        done.append((job, env.now / NS))
+
+    for job, when_s in (("a", 0.0), ("b", 0.2), ("c", 0.9)):
+        env.process(write(job, when_s))
     env.run()
 
     assert done == [("a", 1.0), ("b", 2.0), ("c", 2.0)]
@@ -140,23 +147,42 @@ def test_writes_that_arrive_during_a_flush_share_the_next_one() -> None:
 
 def test_the_work_of_a_poll_runs_before_and_after_its_events() -> None:
     """A fetch of 1 s, two events together, a commit of 1 s; an event that arrives meanwhile is in the next poll."""
-    env = simpy.Environment()
+    env = simpy.Environment(initial_time=0)
     log: list[tuple[str, float]] = []
 
     def around(name: str):  # type: ignore[no-untyped-def]
-        def work(events, then):  # type: ignore[no-untyped-def]
-            log.append((f"{name} {len(events)}", env.now))
-            call_after(env, 1.0, lambda _: then())
+        def work(events):  # type: ignore[no-untyped-def]
+            log.append((f"{name} {len(events)}", env.now / NS))
+            yield env.timeout(NS)
         return work
 
-    def handle(event: str) -> None:
-        log.append((event, env.now))
-        call_after(env, 0.5, lambda _: loop.done(event))
+    def handle(event: str) -> Generator[Any, Any, int]:
+        log.append((event, env.now / NS))
+        yield env.timeout(NS // 2)
+        return 0
 
-    loop = PollLoop(env, lambda: 0.0, handle, 16, begin=around("fetch"), commit=around("commit"))
+    loop = PollLoop(env, lambda: 0, handle, 16, begin=around("fetch"), commit=around("commit"))
     loop.append(1, "a")
     loop.append(2, "b")
-    call_after(env, 1.2, lambda _: loop.append(3, "c"))
+    call_after(env, ns(1.2), lambda _: loop.append(3, "c"))
     env.run()
 
     assert log == [("fetch 2", 0.0), ("a", 1.0), ("b", 1.0), ("commit 2", 1.5), ("fetch 1", 2.5), ("c", 3.5), ("commit 1", 4.0)]
+
+
+def test_a_failed_event_is_handled_again_before_the_others_of_its_key() -> None:
+    """The first try fails, the second one half a second later succeeds; only then comes the next event of the key."""
+    env = simpy.Environment(initial_time=0)
+    log: list[tuple[str, float]] = []
+
+    def handle(event: str) -> Generator[Any, Any, int]:
+        log.append((event, env.now / NS))
+        yield env.timeout(NS)
+        return 503 if len(log) == 1 else 0
+
+    loop = PollLoop(env, lambda: 0, handle, 16)
+    loop.append(1, "a")
+    loop.append(1, "b")
+    env.run()
+
+    assert log == [("a", 0.0), ("a", 1.5), ("b", 2.5)]

@@ -42,6 +42,11 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
             "--keep-data", help="Keep the lab's data. By default it is first reset to the seeded population.")] = False,
         calibration: Annotated[str, typer.Option(
             help="Calibration file for the twin; default: the one made in this checkout, else the shipped one.")] = "",
+        engine: Annotated[str, typer.Option(
+            help="Engine of the twin: `compiled` (default), or `simpy`, the reference: the same result, much slower."
+        )] = "",
+        replications: Annotated[int | None, typer.Option(help="Replications of the twin's prediction; default: 5.",
+                                                         parser=options.whole("--replications", 1, 1000))] = None,
         observe: Observe = False,
         find_capacity: Annotated[bool, typer.Option(
             "--find-capacity", help="Instead, search for the highest sustainable request rate.")] = False,
@@ -51,9 +56,11 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
     Starts a lab if none is up. Exit: 0 pass, 1 fail, 2 unknown, 3 void or could not run, 130 interrupted.
     """
     from scenarios import loader, warnings
+    from sim import replication, twin
     from tweetlab.run import capacity_run, run_request
 
     run_request.check_options(on, find_capacity, bool(versus), repeat or 1)
+    engine = run_request.check_engine(engine or replication.DEFAULT)
     overrides = [*(set_ or []), *graphs.overrides(graph, undirected, direction)]
     wanted = loader.load(scenario, overrides)
     screen = Screen(as_json)
@@ -63,7 +70,8 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
         return capacity_run.command(wanted, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
     request = run_request.RunRequest(wanted, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
-                                     repeat or wanted.measure.repeats, calibration, other, observe)
+                                     repeat or wanted.measure.repeats, calibration, other, observe, engine,
+                                     replications or twin.REPLICATIONS)
     return show(run_request.execute(request, screen), screen, compared=bool(other))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scenarios import spec
-from sim import faults, services, twin
+from sim import faults, replication, services, twin
 from sim.calibration import Calibration
 from system.kernel.errors import CouldNotRun
 from tweetlab.calibrate import fingerprint, store
@@ -37,12 +37,13 @@ def refuse_unmodelled(routes: Iterable[str], scenario: spec.Scenario) -> None:
 
 
 def predict(scenario: spec.Scenario, calibrated: Calibration, *, inputs: Inputs | None = None,
-            replications: int = twin.REPLICATIONS, progress: twin.Progress | None = None) -> twin.Prediction:
-    """Predict `scenario`. `inputs`: its world and arrivals; None draws them.
+            replications: int = twin.REPLICATIONS, engine: str = replication.DEFAULT,
+            progress: twin.Progress | None = None) -> twin.Prediction:
+    """Predict `scenario`. `inputs`: its world and arrivals; None draws them. `engine`: a word of sim.replication.ENGINES.
 
     Raises CouldNotRun if the scenario contains what the twin does not model.
     """
     drawn = inputs or draw(scenario)
     refuse_unmodelled(drawn.tape.planned(), scenario)
     return twin.run(scenario, calibrated, drawn.tape, drawn.world.graph, past=drawn.world.past, replications=replications,
-                    progress=progress)
+                    engine=engine, progress=progress)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from reports import finish, record
 from scenarios import spec
-from sim import calibrate, calibration, twin
+from sim import calibrate, calibration, replication, twin
 from system.kernel.errors import WrongInput
 from tweetlab import home
 from tweetlab.calibrate import store
@@ -35,6 +35,7 @@ class RunRequest:
     `keep`: do not stop the lab at the end if this run started it. `keep_data`: do not reset the lab before
     the run. `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of
     the machine affects both alike; None for none. `observe`: use a lab with the observability stack.
+    `engine`: of the twin, a word of sim.replication.ENGINES. `replications`: of its prediction.
     """
 
     scenario: spec.Scenario
@@ -46,12 +47,21 @@ class RunRequest:
     calibration_file: str = ""
     versus: spec.Scenario | None = None
     observe: bool = False
+    engine: str = replication.DEFAULT
+    replications: int = twin.REPLICATIONS
 
 
 def check_on(word: str) -> str:
     """Return `word` if --on allows it. Raises WrongInput."""
     if word not in ON:
         raise WrongInput(f"--on is {word!r}; it must be one of {', '.join(ON)}.")
+    return word
+
+
+def check_engine(word: str) -> str:
+    """Return `word` if --engine allows it. Raises WrongInput."""
+    if word not in replication.ENGINES:
+        raise WrongInput(f"--engine is {word!r}; it must be one of {', '.join(replication.ENGINES)}.")
     return word
 
 
@@ -103,12 +113,13 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
             if result.interrupted:
                 break
     if used is not None:
-        runs = [predict(run, *sides[n % len(sides)], used, screen) for n, run in enumerate(runs)]
+        runs = [predict(run, *sides[n % len(sides)], used, screen, request.engine, request.replications)
+                for n, run in enumerate(runs)]
     return runs
 
 
 def predict(run: record.Run, scenario: spec.Scenario, inputs: Inputs, calibrated: calibration.Calibration,
-            screen: Screen) -> record.Run:
+            screen: Screen, engine: str = replication.DEFAULT, replications: int = twin.REPLICATIONS) -> record.Run:
     """Predict the same run with the twin and add the prediction to its report.
 
     Returns `run` unchanged, with a warning, where the twin does not model a route or a fault of the scenario.
@@ -116,9 +127,10 @@ def predict(run: record.Run, scenario: spec.Scenario, inputs: Inputs, calibrated
     if unknown := prediction.unmodelled(inputs.tape.planned(), scenario):
         screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
         return run
-    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
+    with screen.step(f"twin: {replications} replications"):
         predicted = twin.run(scenario, calibrated, inputs.tape, inputs.world.graph, past=inputs.world.past,
-                             scored_run=run.run_id, machine=calibrate.machine_speed(run, calibrated),
+                             scored_run=run.run_id, machine=calibrate.machine_speed(run, calibrated), engine=engine,
+                             replications=replications,
                              progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
     foreign = store.NOT_HERE in predicted.label
     return finish.add_twin(run, predicted.facts, predicted.label, in_sample=predicted.in_sample,
@@ -131,8 +143,8 @@ def _predict_alone(request: RunRequest, screen: Screen) -> record.Run:
         inputs = _draw(scenario, screen)
     prediction.refuse_unmodelled(inputs.tape.planned(), scenario)
     used = _calibration(request.calibration_file, screen)
-    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
-        predicted = prediction.predict(scenario, used, inputs=inputs)
+    with screen.step(f"twin: {request.replications} replications"):
+        predicted = prediction.predict(scenario, used, inputs=inputs, replications=request.replications, engine=request.engine)
     return finish.finish(home.RUNS, predicted.facts)
 
 

@@ -28,6 +28,30 @@ class State(enum.StrEnum):
         return {"closed": 0, "half-open": 1, "open": 2}[self.value]
 
 
+IS_CLOSED, IS_HALF_OPEN, IS_OPEN = 0, 1, 2
+"""The states as numbers."""
+BY_NUMBER = (State.CLOSED, State.HALF_OPEN, State.OPEN)
+
+
+def admit(state: int, until_s: float, now_s: float) -> tuple[bool, int]:
+    """Return (whether a call is allowed, the state after it). The twin compiles this function."""
+    if state == IS_CLOSED:
+        return True, state
+    if state == IS_HALF_OPEN or now_s < until_s:
+        return False, state
+    return True, IS_HALF_OPEN
+
+
+def after_failure(state: int, failures: int, until_s: float, now_s: float, limit: int, open_s: float) -> tuple[int, float]:
+    """Return (state, until when it is open) after `failures` in a row. The twin compiles this function.
+
+    `limit`: of failures; 0: it never opens.
+    """
+    if limit and (state == IS_HALF_OPEN or failures >= limit):
+        return IS_OPEN, now_s + open_s
+    return state, until_s
+
+
 class Breaker:
     """The breaker of one dependency.
 
@@ -48,10 +72,9 @@ class Breaker:
         """
         if self.state is State.CLOSED:
             return True
-        if self.state is State.HALF_OPEN or now_s < self._until_s:
-            return False
-        self.state = State.HALF_OPEN
-        return True
+        allowed, number = admit(self.state.number, self._until_s, now_s)
+        self.state = BY_NUMBER[number]
+        return allowed
 
     def succeeded(self) -> None:
         """Record a call to which the dependency responded.
@@ -67,13 +90,10 @@ class Breaker:
     def failed(self, now_s: float) -> None:
         """Record a call without a response. If the knob `failures` is 0, the breaker never opens."""
         self.failures += 1
-        if not self._knobs.failures:
-            return
-        if self.state is State.HALF_OPEN or self.failures >= self._knobs.failures:
-            if self.state is not State.OPEN:
-                self.opened += 1
-            self.state = State.OPEN
-            self._until_s = now_s + self._knobs.open_s
+        number, self._until_s = after_failure(self.state.number, self.failures, self._until_s, now_s, self._knobs.failures,
+                                              self._knobs.open_s)
+        self.opened += number == IS_OPEN and self.state is not State.OPEN
+        self.state = BY_NUMBER[number]
 
     def abandoned(self) -> None:
         """Record a call whose caller gave up early. If it was the trial call, the next call is one."""

@@ -48,6 +48,16 @@ def span_s(window_s: float) -> float:
     return window_s * (SLOTS + 1) / SLOTS
 
 
+def slot_of(now_s: float, slot_s: float) -> int:
+    """Return the number of the slot of `now_s`. The twin compiles this function."""
+    return int(now_s / slot_s)
+
+
+def in_window(number: int, slot: int) -> bool:
+    """Return whether slot `number` is in the window that ends with `slot`. The twin compiles this function."""
+    return number >= slot - SLOTS
+
+
 class SlidingWindow:
     """Request counts by key. `window_s`: length of the window, in seconds."""
 
@@ -60,7 +70,7 @@ class SlidingWindow:
 
         `now_s`: wall time.
         """
-        slot = int(now_s / self._slot_s)
+        slot = slot_of(now_s, self._slot_s)
         counts_of = [self._counts(quota.key, slot) for quota in quotas]
         remaining = [quota.limit - sum(counts.values()) for quota, counts in zip(quotas, counts_of)]
         tightest = min(range(len(quotas)), key=remaining.__getitem__)
@@ -74,7 +84,7 @@ class SlidingWindow:
 
     def add(self, counted: Mapping[str, int], now_s: float) -> None:
         """Count requests that were admitted elsewhere, regardless of the limit."""
-        slot = int(now_s / self._slot_s)
+        slot = slot_of(now_s, self._slot_s)
         for key, count in counted.items():
             self._add(key, self._counts(key, slot), slot, count)
 
@@ -82,7 +92,7 @@ class SlidingWindow:
         counts = self._counts_by_key.get(key)
         if counts is None:
             return {}
-        for old in [number for number in counts if number < slot - SLOTS]:
+        for old in [number for number in counts if not in_window(number, slot)]:
             del counts[old]
         # Slots ahead mean that the clock stepped back: their requests count as of now, for one window.
         for ahead in [number for number in counts if number > slot]:
@@ -99,6 +109,6 @@ class SlidingWindow:
     def _forget(self, slot: int) -> None:
         """Drop keys whose window has passed; if all are live, the older half (never all of them)."""
         self._counts_by_key = {key: counts for key, counts in self._counts_by_key.items()
-                               if any(number >= slot - SLOTS for number in counts)}
+                               if any(in_window(number, slot) for number in counts)}
         if len(self._counts_by_key) >= MAX_KEYS:
             self._counts_by_key = dict(list(self._counts_by_key.items())[MAX_KEYS // 2:])

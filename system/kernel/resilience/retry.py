@@ -17,7 +17,7 @@ RESERVE = 10.0  # capacity and initial level of the bucket, in tokens, so that a
 
 def bound_s(attempt: int, knobs: RetryKnobs) -> float:
     """Return the longest backoff, in seconds, after failed try number `attempt` (the first is 1)."""
-    return min(knobs.max_s, knobs.base_s * 2.0 ** min(attempt - 1, 30))
+    return longest_s(attempt, knobs.base_s, knobs.max_s)
 
 
 def pause_s(attempt: int, knobs: RetryKnobs, draw: float) -> float:
@@ -25,22 +25,41 @@ def pause_s(attempt: int, knobs: RetryKnobs, draw: float) -> float:
     return bound_s(attempt, knobs) * draw
 
 
+def longest_s(attempt: int, base_s: float, max_s: float) -> float:
+    """Return the longest backoff after try number `attempt`, seconds. The twin compiles this function."""
+    return min(max_s, base_s * 2.0 ** min(attempt - 1, 30))
+
+
+def refilled(tokens: float, rate: float) -> float:
+    """Return the tokens of a budget after a first try. The twin compiles this function."""
+    return min(RESERVE, tokens + rate)
+
+
+def spent(tokens: float) -> float:
+    """Return the tokens after a retry took one, NONE_LEFT if there was none. The twin compiles this function."""
+    return tokens - 1.0 if tokens >= 1.0 else NONE_LEFT
+
+
+NONE_LEFT = -1.0
+
+
 class Budget:
-    """The retry budget: a token bucket. `refused`: retries denied so far."""
+    """The retry budget: a bucket of `tokens`. `refused`: retries denied so far."""
 
     def __init__(self, knobs: RetryKnobs) -> None:
         self._rate = knobs.budget
-        self._tokens = RESERVE if knobs.budget else 0.0
+        self.tokens = RESERVE if knobs.budget else 0.0
         self.refused = 0
 
     def first_try(self) -> None:
         """Record the first try of a request."""
-        self._tokens = min(RESERVE, self._tokens + self._rate)
+        self.tokens = refilled(self.tokens, self._rate)
 
     def take(self) -> bool:
         """Take a token for one retry. Return False if none is left."""
-        if self._tokens < 1.0:
+        left = spent(self.tokens)
+        if left == NONE_LEFT:
             self.refused += 1
             return False
-        self._tokens -= 1.0
+        self.tokens = left
         return True

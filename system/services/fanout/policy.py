@@ -37,6 +37,10 @@ from system.kernel.policies import FanoutKnobs
 PUSH = "push"
 PULL = "pull"
 
+NO_MODE, PUSH_MODE, PULL_MODE = 0, 1, 2
+"""The modes as numbers, for `decide`; NO_MODE: never pulled, or no change."""
+NAMES = ("", PUSH, PULL)
+
 SETTLE_MS = 1_000
 """Milliseconds added to the TTL of the readers' copy before pushing stops.
 
@@ -79,12 +83,19 @@ def choose(audience: int, current: AuthorMode | None, knobs: FanoutKnobs, mode_t
     `current`: the author's stored mode; None if they were never pulled. `mode_ttl_s`: maximum age, in
     seconds, of the copy of the modes that a read uses. `now_ms`: wall time.
     """
-    if current is None or current.mode == PUSH:
-        return Decision(PUSH, PULL if audience > knobs.push_limit else None)
-    if audience < knobs.push_limit * knobs.hysteresis:
-        return Decision(PUSH, PUSH)
-    every_reader_knows = now_ms - current.changed_ms > mode_ttl_s * 1_000 + SETTLE_MS
-    return Decision(PULL if every_reader_knows else PUSH)
+    mode, changed_ms = (NO_MODE, 0) if current is None else (NAMES.index(current.mode), current.changed_ms)
+    path, change_to = decide(audience, mode, now_ms - changed_ms, knobs.push_limit, knobs.hysteresis, mode_ttl_s)
+    return Decision(NAMES[path], NAMES[change_to] or None)
+
+
+def decide(audience: int, mode: int, age_ms: int, push_limit: int, hysteresis: float, mode_ttl_s: float) -> tuple[int, int]:
+    """Return (path, mode to change to) as numbers. `mode`: stored for `age_ms`. The twin compiles this function."""
+    if mode != PULL_MODE:
+        return PUSH_MODE, PULL_MODE if audience > push_limit else NO_MODE
+    if audience < push_limit * hysteresis:
+        return PUSH_MODE, PUSH_MODE
+    every_reader_knows = age_ms > mode_ttl_s * 1_000 + SETTLE_MS
+    return PULL_MODE if every_reader_knows else PUSH_MODE, NO_MODE
 
 
 def lost_modes(known: Mapping[int, AuthorMode], read: Mapping[int, AuthorMode]) -> set[int]:

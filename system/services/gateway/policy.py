@@ -106,6 +106,10 @@ def waited_s(arrival_us: bytes | None, now_s: float) -> float:
     return waited if 0.0 < waited <= MAX_WAITED_S else 0.0
 
 
+NOT_ABOVE = -1.0
+"""Instead of a time: the last request did not wait too long in the queue."""
+
+
 class Queue:
     """Detects a standing queue in front of the gateway: CoDel's rule, for requests instead of packets.
 
@@ -116,19 +120,26 @@ class Queue:
 
     def __init__(self, knobs: ShedKnobs) -> None:
         self._target_s, self._interval_s = knobs.queue_target_s, knobs.queue_interval_s
-        self._above_since_s: float | None = None
+        self._above_since_s = NOT_ABOVE
 
     def sheds(self, waited: float, now_s: float) -> bool:
         """Return whether to refuse a request that waited `waited` seconds.
 
         Call it for every request. `now_s`: monotonic.
         """
-        if not self._target_s or waited <= self._target_s:
-            self._above_since_s = None
-            return False
-        if self._above_since_s is None:
-            self._above_since_s = now_s
-        return now_s - self._above_since_s >= self._interval_s
+        refused, self._above_since_s = sheds(waited, now_s, self._above_since_s, self._target_s, self._interval_s)
+        return refused
+
+
+def sheds(waited_s: float, now_s: float, above_since_s: float, target_s: float, interval_s: float) -> tuple[bool, float]:
+    """Return (whether to refuse, since when every request has waited too long). The twin compiles this function.
+
+    `above_since_s`: NOT_ABOVE if the last request did not wait too long. `target_s`: 0 never refuses.
+    """
+    if target_s <= 0.0 or waited_s <= target_s:
+        return False, NOT_ABOVE
+    since_s = now_s if above_since_s == NOT_ABOVE else above_since_s
+    return now_s - since_s >= interval_s, since_s
 
 
 def quotas(route: Route, caller: str, knobs: LimitKnobs) -> list[Quota]:
@@ -212,4 +223,12 @@ def may_retry(method: str, status: int | None, attempts: int, most: int, refused
     made so far, at most `most`. `refused`: the response has `retry-after`, so the service refuses an
     immediate retry.
     """
-    return method == "GET" and attempts < most and status in (None, 503) and not refused
+    return retries(method == "GET", NO_RESPONSE if status is None else status, attempts, most, refused)
+
+
+NO_RESPONSE = 0
+
+
+def retries(is_get: bool, status: int, attempts: int, most: int, refused: bool) -> bool:
+    """Return `may_retry` for numbers; `status` NO_RESPONSE: the connection failed. The twin compiles this function."""
+    return is_get and attempts < most and (status == NO_RESPONSE or status == 503) and not refused
