@@ -156,9 +156,10 @@ def operations(run: record.Run) -> pd.DataFrame:
 
 def table_of(played: Played) -> pd.DataFrame:
     """Return the OK operations of a replication in the same form."""
-    rows = [(ctx.route, ctx.source, ctx.due * 1e3, ctx.sent * 1e3, ctx.done * 1e3, ctx.gateway_s * 1e3, ctx.service_s * 1e3,
-             ctx.store_s * 1e3) for ctx in played.operations if ctx.status == 200 and not ctx.attempt]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    one = played.attempts
+    good = (one["status"] == 200) & (one["attempt"] == 0)
+    times = {name: one[f"{name}_ns"][good] / 1e6 for name in COLUMNS[2:]}
+    return pd.DataFrame({"route": one.route[good], "source": one.source[good], **times})
 
 
 def _cut(table: pd.DataFrame, spans: Sequence[tuple[float, float]]) -> pd.DataFrame:
@@ -184,7 +185,9 @@ def _behind(run: record.Run) -> Floats:
 
 
 def _late(played: Played) -> Floats:
-    acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200}
+    one = played.attempts
+    made = (one["tweet"] > 0) & (one["status"] == 200)
+    acked = dict(zip(map(str, one["tweet"][made].tolist()), one.seconds("done")[made].tolist(), strict=True))
     pushed = [row for row in played.effects if row.path == "push" and row.key in acked]
     return np.asarray([max(0.0, row.at_s - acked[row.key]) * 1e3 for row in pushed])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from reports import facts
 from reports.stats import histogram
 from scenarios import spec, workload
 from sim import outcomes, views
+from sim.attempts import Attempts, texts
 from sim.calibration import Calibration
-from sim.jobs import Context
 from sim.replication import CREATES, Played
 from sim.streams import NS
 from system.kernel import events
 
+READS = ("home", "user_tweets")
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would mean "did not happen"
 
 
@@ -28,38 +29,48 @@ def _ns(seconds: float) -> int:
 
 def history(played: Played) -> pd.DataFrame:
     """Return one row per attempt (second pages are operations of their own), as the real driver writes them."""
-    count = len(played.operations)
-    nulls = [{**_row(ctx), "op": 2 * count + ctx.index, "page_ids": None} for ctx in played.nulls]
-    return pd.DataFrame([*(_row(ctx) for ctx in played.operations), *nulls])
+    nulls = _rows(played.null_attempts)
+    nulls["op"] += 2 * len(played.attempts)
+    nulls["page_ids"] = None
+    return pd.concat([_rows(played.attempts), nulls], ignore_index=True)
 
 
-def _row(ctx: Context) -> dict[str, Any]:
-    outcome = outcomes.of_status(ctx.status) if ctx.done >= 0.0 else outcomes.INFO
+def _rows(one: Attempts) -> pd.DataFrame:
+    done, status = one["done_ns"], one["status"]
+    outcome = _mapped(status, outcomes.of_status)
+    outcome[done < 0] = outcomes.INFO
     good = outcome == outcomes.OK
-    reads = good and ctx.route in ("home", "user_tweets")
-    hops = (1e6 * hop if good and hop > 0.0 else math.nan for hop in (ctx.gateway_s, ctx.service_s, ctx.store_s))
-    gateway_us, service_us, store_us = hops
-    return {
-        "op": ctx.index,
-        "attempt": ctx.attempt,
-        "retry_of": ctx.index if ctx.attempt else -1,
-        "route": ctx.route,
-        "user": ctx.user,
-        "due_ns": _ns(ctx.due),
-        "sent_ns": _ns(ctx.sent) if ctx.sent >= 0.0 else 0,
-        "done_ns": _ns(ctx.done) if ctx.done >= 0.0 else 0,
+    creates = good & np.isin(one.route.astype(str), list(CREATES))
+    reads = good & np.isin(one.route.astype(str), READS)
+    pages = texts(one.pages())  # type: ignore[arg-type]
+    pages[~reads] = None
+    hops = {f"{hop}_us": np.where(good & (one[f"{hop}_ns"] > 0), one[f"{hop}_ns"] / 1e3, math.nan)
+            for hop in ("gateway", "service", "store")}
+    return pd.DataFrame({
+        "op": one["index"].copy(),
+        "attempt": one["attempt"],
+        "retry_of": np.where(one["attempt"] > 0, one["index"], -1),
+        "route": one.route,
+        "user": one["user"],
+        "due_ns": one["due_ns"] + START_NS,
+        "sent_ns": np.where(one["sent_ns"] >= 0, one["sent_ns"] + START_NS, 0),
+        "done_ns": np.where(done >= 0, done + START_NS, 0),
         "outcome": outcome,
-        "status": 201 if good and ctx.route in CREATES else outcomes.as_seen(ctx.status),
-        "error": "" if good else f"HTTP {outcomes.as_seen(ctx.status)}",
-        "tweet_id": ctx.tweet if ctx.route in CREATES and good else 0,
-        "target": ctx.target,
-        "page_ids": list(ctx.page) if reads else None,
-        "cursor_in": "" if ctx.pages else "next",
-        "source": ctx.source if good else "",
-        "gateway_us": gateway_us,
-        "service_us": service_us,
-        "store_us": store_us,
-    }
+        "status": np.where(creates, 201, _mapped(status, outcomes.as_seen).astype(np.int64)),
+        "error": np.where(good, "", _mapped(status, lambda one: f"HTTP {outcomes.as_seen(one)}")),
+        "tweet_id": np.where(creates, one["tweet"], 0),
+        "target": one["target"],
+        "page_ids": pages,
+        "cursor_in": np.where(one["pages"] > 0, "", "next"),
+        "source": np.where(good, one.source, ""),
+        **hops,
+    })  # fmt: skip
+
+
+def _mapped(values: np.ndarray, function: Callable[[int], Any]) -> np.ndarray:
+    """Return the function of each value, called once for each that occurs."""
+    known, at = np.unique(values, return_inverse=True)
+    return texts([function(int(one)) for one in known])[at]
 
 
 def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd.DataFrame:
@@ -105,7 +116,9 @@ def scaling(played: Played) -> list[str]:
 
 def index_visible_s(played: Played) -> dict[str, float] | None:
     """Return n, p50 and p99 of the time until a tweet can be found (s); None without tweets."""
-    acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200 and ctx.route in CREATES}
+    one = played.attempts
+    made = (one["tweet"] > 0) & (one["status"] == 200) & np.isin(one.route.astype(str), list(CREATES))
+    acked = dict(zip(map(str, one["tweet"][made].tolist()), one.seconds("done")[made].tolist(), strict=True))
     rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
     if not rows:
         return None
@@ -181,9 +194,10 @@ def facts_of(
 
 def _planned(played: Played, tape: workload.Tape) -> pd.DataFrame:
     """Return the tape and the second pages that readers requested, as the real driver counts them."""
-    second = [ctx for ctx in played.operations if ctx.pages == 0 and ctx.attempt == 0]
-    routes = [*np.asarray(tape.routes)[tape.route].tolist(), *(ctx.route for ctx in second)]
-    return pd.DataFrame({"route": routes, "due_ns": [*(tape.due_ns + START_NS).tolist(), *(_ns(ctx.due) for ctx in second)]})
+    one = played.attempts
+    second = (one["pages"] == 0) & (one["attempt"] == 0)
+    return pd.DataFrame({"route": np.concatenate([texts(tape.routes)[tape.route], one.route[second]]),
+                         "due_ns": np.concatenate([tape.due_ns, one["due_ns"][second]]) + START_NS})
 
 
 def _fault_windows(played: Played, scenario: spec.Scenario) -> tuple[facts.FaultWindow, ...]:

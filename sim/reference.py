@@ -13,6 +13,7 @@ import numpy as np
 
 from scenarios import spec, vocabulary, workload
 from sim import bandwidth, outcomes, probes, services, stores, workers
+from sim.attempts import Attempt, Attempts
 from sim.autoscaling import Autoscaler
 from sim.calibration import Calibration
 from sim.consumers import consume
@@ -65,21 +66,30 @@ def initial_instances(platform: str) -> int:
 class Played:
     """Results of one replication.
 
-    `operations`: one per attempt, in order of their start; second pages have numbers from `planned` up.
-    `work`: unit -> (counts, sizes) by second, empty unless requested. `probes`, `nulls`: the probes that
-    accompany the load. `autoscaler`: its decisions.
+    `attempts`: in order of their start; second pages have numbers from `planned` up. `work`: unit -> (counts, sizes) by
+    second, empty unless requested. `probes`, `null_attempts`: the probes that accompany the load. `autoscaler`: its decisions.
     """
 
-    operations: list[Context]
+    attempts: Attempts
     effects: list[EffectRow]
     faults: list[FaultWindow]
     nodes: dict[str, Process]
     engine: Engine
     model: Model
     probes: list[probes.ProbeRow]
-    nulls: list[Context]
+    null_attempts: Attempts
     autoscaler: Autoscaler
     work: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+
+    @property
+    def operations(self) -> list[Attempt]:
+        """The attempts as objects."""
+        return self.attempts.rows()
+
+    @property
+    def nulls(self) -> list[Attempt]:
+        """The probes of the load balancer as objects."""
+        return self.null_attempts.rows()
 
 
 class ReferenceReplication:
@@ -169,7 +179,8 @@ class ReferenceReplication:
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
         nodes = self.engine.bindings.nodes
         return Played(
-            self.operations, self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows, self.nulls,
+            Attempts.of(self.operations), self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows,
+            Attempts.of(self.nulls),
             self.autoscaler, work,
         )  # fmt: skip
 

@@ -141,10 +141,12 @@ def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration, m
             found.append(f"{name} is loaded up to {times:.1f} times as much as at the calibration's highest rung, for "
                          f"{law.beyond_s:.0f} s; its costs there are extrapolated.")
     load_s = scenario.workload.load_s
-    planned = [ctx for ctx in played.operations if not ctx.attempt and ctx.due < load_s]
-    finished = sum(0.0 <= ctx.done <= load_s for ctx in planned)
-    if planned and finished < NOT_KEPT_UP * len(planned):
-        over = len(planned) / max(finished, 1) - 1.0
+    one = played.attempts
+    due = (one["attempt"] == 0) & (one.seconds("due") < load_s)
+    done_s = one.seconds("done")[due]
+    planned, finished = len(done_s), int(((done_s >= 0.0) & (done_s <= load_s)).sum())
+    if planned and finished < NOT_KEPT_UP * planned:
+        over = planned / max(finished, 1) - 1.0
         if over <= NEAR_CAPACITY:
             found.append(f"The predicted overload is only {over:.0%} above what the machine can do; the calibration is not "
                          "that exact.")
@@ -156,13 +158,12 @@ def remarks(played: Played, scenario: spec.Scenario, calibration: Calibration, m
 def percentiles(played: Played, scenario: spec.Scenario) -> dict[str, dict[str, float]]:
     """Return route -> mean, p50, p95, p99 of the response (ms) of OK operations due after the warm-up."""
     warm_up_s = scenario.measure.warm_up_s
-    by_route: dict[str, list[float]] = {}
-    for ctx in played.operations:
-        if ctx.due >= warm_up_s and ctx.status == 200:
-            by_route.setdefault(ctx.route, []).append((ctx.done - ctx.due) * 1000.0)
+    one = played.attempts
+    good = (one.seconds("due") >= warm_up_s) & (one["status"] == 200)
+    routes, took_ms = one.route[good].astype(str), (one.seconds("done") - one.seconds("due"))[good] * 1000.0
     summary = {}
-    for route, values in by_route.items():
-        ordered = np.sort(values)
+    for route in dict.fromkeys(routes.tolist()):
+        ordered = np.sort(took_ms[routes == route])
         at = {name: ordered[histogram.rank(len(ordered), q) - 1] for name, q in QUANTILES.items()}
         summary[route] = {"mean": float(ordered.mean()), **{name: float(value) for name, value in at.items()}}
     return summary
@@ -183,11 +184,12 @@ def _intervals(summaries: list[dict[str, dict[str, float]]]) -> dict[str, dict[s
 
 def _warm_up_s(played: Played) -> float | None:
     """Return where MSER-5 cuts the home responses (s of the load); None with too few of them."""
-    home = [ctx for ctx in played.operations if ctx.route == "home" and ctx.status == 200 and ctx.pages]
-    if len(home) < 50:
+    one = played.attempts
+    home = (one.route == "home") & (one["status"] == 200) & (one["pages"] > 0)
+    if home.sum() < 50:
         return None
-    cut = theory.mser5_cut(np.asarray([ctx.done - ctx.due for ctx in home]))
-    return round(home[cut].due, 3)
+    due_s = one.seconds("due")[home]
+    return round(float(due_s[theory.mser5_cut(one.seconds("done")[home] - due_s)]), 3)
 
 
 # ---- laws ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 from scenarios import spec, workload
 from sim import faults, services, workers
+from sim.attempts import Attempts, texts
 from sim.autoscaling import START_CPU_S, START_WAIT_S
 from sim.calibration import Calibration
 from sim.clock import call_after
@@ -35,7 +36,6 @@ from sim.compiled.world import (
     W_ID,
 )  # fmt: skip
 from sim.fleet import Instance
-from sim.jobs import Context
 from sim.model import BY_TWEET, TOPICS, EffectRow
 from sim.probes import ProbeRow
 from sim.program import UnknownStep
@@ -48,7 +48,9 @@ from system.services.fanout import policy as fanout_policy
 
 OF_TWEETS = ("tweet", "like", "reply")
 """Routes whose target is a tweet."""
-SOURCES = ("", "hit", "rebuild", "direct")
+ROUTE_TEXTS = texts(ROUTES)
+SOURCE_TEXTS = texts([source + pulled for pulled in ("", ",pull") for source in ("", "hit", "rebuild", "direct")])
+"""By the code of a route, and by `C_SOURCE`."""
 
 
 class SeededTables:
@@ -328,27 +330,24 @@ class CompiledReplication:
         counted = {name: (machine.work[number, :, 0].tolist(), machine.work[number, :, 1].tolist())
                    for number, name in enumerate(machine.numbers["units"])} if len(machine.work) else {}
         return Played(
-            self._contexts(operations), self._effects(), control.done, reference.engine.bindings.nodes, reference.engine,
-            reference.model, self._pairs(), self._contexts(nulls), reference.autoscaler, counted,
+            self._attempts(operations), self._effects(), control.done, reference.engine.bindings.nodes, reference.engine,
+            reference.model, self._pairs(), self._attempts(nulls), reference.autoscaler, counted,
         )  # fmt: skip
 
-    def _contexts(self, rows: Any) -> list[Context]:
-        """Return the rows of requests as objects."""
+    def _attempts(self, rows: Any) -> Attempts:
+        """Return the rows of requests as columns."""
         ids = self.machine.tweets[:, W_ID]
-        pages = ids[rows[:, C_PAGE : C_PAGE + PAGE]].tolist()
-        made = []
-        for row, page in zip(rows.tolist(), pages, strict=True):
-            route = ROUTES[row[C_ROUTE]]
-            target = int(ids[row[C_TARGET]]) if route in OF_TWEETS else row[C_TARGET]
-            ctx = Context(row[C_INDEX], route, row[C_USER], target, row[C_DUE], row[C_KEY])
-            ctx.sent_ns, ctx.done_ns, ctx.status, ctx.ended = row[C_SENT], row[C_DONE], row[C_STATUS], bool(row[C_ENDED])
-            ctx.attempt, ctx.retries, ctx.pages = row[C_ATTEMPT], row[C_RETRIES], row[C_PAGES]
-            ctx.gateway_ns, ctx.service_ns, ctx.store_ns = row[C_GATEWAY], row[C_SERVICE], row[C_STORE]
-            ctx.tweet = int(ids[row[C_TWEET]])
-            ctx.source = SOURCES[row[C_SOURCE] % PULL] + (",pull" if row[C_SOURCE] >= PULL else "")
-            ctx.page = tuple(page[: row[C_PAGED]])
-            made.append(ctx)
-        return made
+        of_tweet = np.isin(rows[:, C_ROUTE], [ROUTES.index(route) for route in OF_TWEETS])
+        target = rows[:, C_TARGET].copy()
+        target[of_tweet] = ids[target[of_tweet]]
+        numbers = {
+            "index": rows[:, C_INDEX], "attempt": rows[:, C_ATTEMPT], "user": rows[:, C_USER], "target": target,
+            "due_ns": rows[:, C_DUE], "sent_ns": rows[:, C_SENT], "done_ns": rows[:, C_DONE], "status": rows[:, C_STATUS],
+            "retries": rows[:, C_RETRIES], "pages": rows[:, C_PAGES], "gateway_ns": rows[:, C_GATEWAY],
+            "service_ns": rows[:, C_SERVICE], "store_ns": rows[:, C_STORE], "tweet": ids[rows[:, C_TWEET]],
+        }  # fmt: skip
+        return Attempts(numbers, ROUTE_TEXTS[rows[:, C_ROUTE]], SOURCE_TEXTS[rows[:, C_SOURCE]],
+                        (ids[rows[:, C_PAGE : C_PAGE + PAGE]], rows[:, C_PAGED]))
 
     def _effects(self) -> list[EffectRow]:
         """Return the workers' effect log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,21 @@ def cells(sweep: Sweep) -> list[list[str]]:
         mean, low, high = figure or (None, None, None)
         reached = "" if point["reached"] or sweep.document["on"] != "twin" else " (not reached)"
         interval = "–" if mean is None else f"{number(low)} to {number(high)}{reached}"
-        labels = "; ".join([*point["labels"], *([f"missing: {point['why']}"] if point["state"] == "missing" else [])])
         found.append([*shown, number(mean), interval, *(number(point["figures"].get(name, (None,))[0])
                                                       for name in ("errors", "throughput", "utilization")),
-                      str(point["replications"]), labels])
+                      str(point["replications"]), _labels(point)])
     return found
+
+
+def _labels(point: Mapping[str, Any]) -> str:
+    """Return the labels of a point in few words; the record has the sentences."""
+    beyond = [label.partition(" ")[0] for label in point["labels"] if "extrapolated" in label]
+    found = [label for label in point["labels"] if "extrapolated" not in label]
+    if beyond:
+        found.append(f"extrapolated: {', '.join(beyond)}")
+    if point["state"] == "missing":
+        found.append(f"missing: {point['why']}")
+    return "; ".join(found)
 
 
 def number(value: float | None) -> str:

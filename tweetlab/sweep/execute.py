@@ -363,7 +363,8 @@ class Running:
         plan = self.definition
         values = statistics.values_of(one.rows, plan.figure)
         done = len(one.rows) >= self._wanted(one) and not one.problem
-        labels = sorted({remark for row in one.rows for remark in row["remarks"]})
+        # Of what several replications say about a process, what the last in order says: its load differs in digits only.
+        labels = sorted({remark.partition(" ")[0]: remark for row in one.rows for remark in sorted(row["remarks"])}.values())
         if one.rows and sum(not row["carried"] for row in one.rows) * 2 > len(one.rows):
             labels.insert(0, f"not carried: {next(row['broken'] for row in one.rows if row['broken'])}")
         unjudged = sorted({text for row in one.rows for text in row["unjudged"]})
