@@ -88,6 +88,14 @@ def test_small_differences_of_speed_and_missing_servers_are_no_difference():
     assert fingerprint.differences(HERE, {**HERE, "loopback_us": 25.0, "fsync_ms": 0.3, "versions": {"redis": "7.0.15"}}) == []
 
 
+def test_speeds_that_were_measured_beside_other_programs_are_not_compared():
+    """A disk that two busy cores wait for is ten times as slow as the same disk on an idle machine."""
+    slow = {**HERE, "fsync_ms": 4.0}
+
+    assert fingerprint.differences(HERE, {**slow, "others_cores": 1.9}) == []
+    assert fingerprint.differences(HERE, {**slow, "others_cores": 0.1}) != []
+
+
 def rung(**error):
     return Rung(1, 110.0, 0.5, True, error, dict.fromkeys(error, 0.01), {}, {})
 

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tweetlab import home
 from tweetlab.lab import host
 
@@ -35,13 +37,23 @@ def _measured() -> dict[str, Any]:
 
     lab = native.Lab(home.ROOT, home.lab_range())
     known, versions = host.describe(), {kind: version for kind, version in lab.versions().items() if version}
+    start_s, others_s = time.monotonic(), _others_s()
+    loopback, fsync = loopback_us(), fsync_ms(lab.paths.data_dir.parent)
+    others_cores = (_others_s() - others_s) / (time.monotonic() - start_s)
     return {
         "cpu_model": known["cpu_model"],
         "cores": known["cores"],
         "versions": versions,
-        "loopback_us": round(loopback_us(), 2),
-        "fsync_ms": round(fsync_ms(lab.paths.data_dir.parent), 3),
+        "loopback_us": round(loopback, 2),
+        "fsync_ms": round(fsync, 3),
+        "others_cores": round(max(others_cores, 0.0), 2),
     }
+
+
+def _others_s() -> float:
+    """Return the CPU that other processes have used since the machine started, seconds."""
+    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return float(machine.user + machine.nice + machine.system - own.user - own.system)
 
 
 def loopback_us() -> float:
