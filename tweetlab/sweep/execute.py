@@ -66,6 +66,11 @@ class Definition:
     on: str = "twin"
 
     @property
+    def fixed(self) -> int:
+        """Replications of each point; 0: as many as the bound needs. On the system each is a run, so their number is fixed."""
+        return self.replications or (self.scenario.measure.repeats if self.on == "system" else 0)
+
+    @property
     def identity(self) -> str:
         """Hash of everything that decides the results."""
         return folder.identity({
@@ -270,8 +275,8 @@ class Running:
 
     def _wanted(self, one: PointState) -> int:
         plan = self.definition
-        if plan.replications:
-            return plan.replications
+        if plan.fixed:
+            return plan.fixed
         values = statistics.values_of(one.rows, plan.figure)
         if len(one.rows) >= LEAST and len(values) < len(one.rows):
             return len(one.rows)  # the figure has no value in some replication: more would not narrow it

@@ -23,13 +23,8 @@ FREE_MIN = 20.0
 
 def minutes(definition: execute.Definition, done: int = 0) -> float:
     """Return the expected duration in minutes. `done`: runs that are already kept."""
-    loads = [one.scenario.workload.load_s for one in definition.points for _ in range(repeats(definition))]
+    loads = [one.scenario.workload.load_s for one in definition.points for _ in range(definition.fixed)]
     return (START_S + sum(load_s + AROUND_RUN_S for load_s in loads[done:])) / 60.0
-
-
-def repeats(definition: execute.Definition) -> int:
-    """Return the number of runs of each point."""
-    return definition.replications or definition.scenario.measure.repeats
 
 
 def check(definition: execute.Definition, yes: bool, done: int = 0) -> None:
@@ -41,7 +36,7 @@ def check(definition: execute.Definition, yes: bool, done: int = 0) -> None:
     wanted = minutes(definition, done)
     if wanted > FREE_MIN and not yes:
         raise WrongInput(f"This sweep takes about {wanted:.0f} minutes on the system ({len(definition.points)} points, "
-                         f"{repeats(definition)} runs each); more than {FREE_MIN:.0f} need --yes. To fix: fewer points, or "
+                         f"{definition.fixed} runs each); more than {FREE_MIN:.0f} need --yes. To fix: fewer points, or "
                          "predict it first with --on twin.")
 
 
@@ -65,10 +60,10 @@ async def _play(sweep: execute.Running, screen: Screen) -> bool:
     plan = sweep.definition
     first = plan.points[0].scenario
     start_s, played = time.monotonic(), 0
-    total = len(plan.points) * repeats(plan)
+    total = len(plan.points) * plan.fixed
     async with session.opened(screen, first.platform, first.policies, resets=True) as lab:
         for one in sweep.points:
-            for repeat in range(len(one.rows), repeats(plan)):
+            for repeat in range(len(one.rows), plan.fixed):
                 done = sum(len(each.rows) for each in sweep.points)
                 left_s = (total - done) * (time.monotonic() - start_s) / played if played else None
                 sweep.report(execute.Progress(len(plan.points), sum(bool(each.rows) for each in sweep.points), done, left_s,
