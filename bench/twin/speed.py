@@ -65,12 +65,15 @@ def twin_requests_per_s(seconds: float = 600.0) -> float:
 
 
 def simpy_requests_per_s(seconds: float = 30.0) -> float:
-    """Return operations per second of the reference engine on the same load."""
+    """Return operations per second of the reference engine on the same load. The first play reads what `seeded` keeps."""
     scenario, tape, seeded = _steady(rate_per_s(), seconds)
-    replication = ReferenceReplication(scenario, calibration.default(), seeded, SEED)
-    start_s = time.perf_counter()
-    played = replication.play(tape)
-    return len(played.operations) / (time.perf_counter() - start_s)
+    best = 0.0
+    for _ in range(3):
+        replication = ReferenceReplication(scenario, calibration.default(), seeded, SEED)
+        start_s = time.perf_counter()
+        played = replication.play(tape)
+        best = max(best, len(played.operations) / (time.perf_counter() - start_s))
+    return best
 
 
 # ---- M/M/2 -----------------------------------------------------------------------------------------------

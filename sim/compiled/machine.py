@@ -237,6 +237,7 @@ class Machine:
         due = np.asarray(list(due_ns), np.int64)
         self.tape = np.zeros((len(due), 5), np.int64)
         self.tape[:, TAPE_DUE] = due
+        self.contexts = zeros(max(len(self.contexts), len(due) + 2 * kernel.MARGIN), CONTEXT_WIDTH)
         self.routes[0, ROUTE_CODE] = self.linker.program(steps)
         self.ready()
         self.start()
