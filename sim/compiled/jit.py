@@ -46,7 +46,7 @@ def kernel(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: bool) -> Function:
-    # Without `_nrt`: no function creates an array, and counting references to those that are passed took half of the time.
+    # Without `_nrt`: no function creates an array, so references to those that are passed need no (atomic) counts.
     njit: Any = numba.njit  # its types lack some of its options
     compiled: Function = njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)
     return compiled
