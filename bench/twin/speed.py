@@ -88,7 +88,7 @@ def _due_ns(n: int) -> np.ndarray:
 def mm2_compiled_per_s(n: int = 300_000) -> float:
     """Return requests per second of an M/M/2 queue on the general kernel: two threads, two cores."""
     best = 0.0
-    for _ in range(3):
+    for _ in range(5):
         engine = Engine(2)
         engine.node("servers", 2)
         engine.bindings.units["servers.work"] = Unit("work", SERVICE_S, 0.0, exponential(1.0))
@@ -144,7 +144,7 @@ def _timed(play: Callable[[], object], n: int) -> float:
 
 def mm2_vs_simpy() -> float:
     """Return how many times as fast as SimPy the compiled engine plays M/M/2."""
-    return mm2_compiled_per_s() / max(mm2_simpy_per_s() for _ in range(3))
+    return mm2_compiled_per_s() / max(mm2_simpy_per_s() for _ in range(5))
 
 
 def mm2_vs_ciw() -> float:
