@@ -79,7 +79,7 @@ test:
 
 # IMAGES is official or ours; by default ours if they are built here. Here a missing engine is a failure, not a skip.
 test-docker: setup
-	@TWEETLAB_DOCKER=require TWEETLAB_IMAGES="$(IMAGES)" $(RUN) -m pytest -m docker tests/docker tests/contract
+	@TWEETLAB_DOCKER=require TWEETLAB_IMAGES="$(IMAGES)" $(RUN) tests/tiers.py docker
 
 check: setup
 	@$(RUN) -m ruff check .

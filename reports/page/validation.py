@@ -36,6 +36,15 @@ def render(summary: Mapping[str, Any]) -> str:
     )
 
 
+def questions(summary: Mapping[str, Any]) -> str:
+    """Return the page of the questions "does X help?" as HTML."""
+    return (
+        page.environment()
+        .get_template("questions.html.j2")
+        .render(s=summary, css=(page.TEMPLATES / "report.css").read_text(encoding="utf-8"), chip=_chip, percent=_percent)
+    )
+
+
 def scatter(cells: Sequence[Mapping[str, Any]]) -> str:
     """Return the figure of predicted over measured response times, one dot a cell that counts, as SVG."""
     shown = [cell for cell in cells if cell["statistic"] in COLORS and cell["state"] != "few"]
@@ -64,7 +73,7 @@ def scatter(cells: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _chip(verdict: str) -> str:
-    return {"holds": "pass", "misses": "fail"}.get(verdict, "unknown")
+    return {"holds": "pass", "misses": "fail", "right": "pass", "wrong": "fail"}.get(verdict, "unknown")
 
 
 def _percent(value: float | None, signed: bool = False) -> str:

@@ -161,6 +161,20 @@ def _scenario(
     )
 
 
+def scenario(name: str, random: np.random.Generator, mix: str, for_s: float) -> spec.Scenario:
+    """Return a drawn scenario: shares near those of `mix`, a population, policies and popularity, at 100 requests/s."""
+    return _scenario(
+        name,
+        int(random.integers(1, 1 << 30)),
+        100.0,
+        for_s,
+        _mix(mix, random),
+        _population(random),
+        _policies(random),
+        float(random.choice([0.6, 0.8, 1.0, 1.15])),
+    )
+
+
 def _examination(
     name: str,
     random: np.random.Generator,
@@ -171,17 +185,8 @@ def _examination(
 ) -> Load:
     word = str(random.choice(sorted(MIXES)))
     target = float(random.uniform(*band))
-    scenario = _scenario(
-        name,
-        int(random.integers(1, 1 << 30)),
-        100.0,
-        steady_s,
-        _mix(word, random),
-        _population(random),
-        _policies(random),
-        float(random.choice([0.6, 0.8, 1.0, 1.15])),
-    )
-    return Load(name, "examination", word, _at_utilization(scenario, target, calibration), repeats)
+    drawn = scenario(name, random, word, steady_s)
+    return Load(name, "examination", word, at_utilization(drawn, target, calibration), repeats)
 
 
 def _steady(
@@ -228,7 +233,7 @@ def _ladder(random: np.random.Generator, calibration: Calibration) -> list[Load]
         _policies(random),
         0.8,
     )
-    full = _at_utilization(base, 0.7, calibration).workload.stages[0].rate_from / 0.7
+    full = at_utilization(base, 0.7, calibration).workload.stages[0].rate_from / 0.7
     return [
         Load(f"capacity_{number + 1}", "capacity", word, _with_rate(base, round(step * full)), 2)
         for number, step in enumerate(CAPACITY_STEPS)
@@ -241,7 +246,7 @@ def _with_rate(scenario: spec.Scenario, rate: float) -> spec.Scenario:
     return replace(scenario, workload=replace(scenario.workload, stages=(moved,)))
 
 
-def _at_utilization(scenario: spec.Scenario, target: float, calibration: Calibration) -> spec.Scenario:
+def at_utilization(scenario: spec.Scenario, target: float, calibration: Calibration) -> spec.Scenario:
     """Return the scenario at the rate at which the model uses `target` of the machine."""
     rate = 100.0
     for _ in range(3):

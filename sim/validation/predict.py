@@ -53,11 +53,14 @@ class Predicted:
 
 def of_load(scenario: spec.Scenario, calibration: Calibration, seeds: int = SEEDS) -> Predicted:
     """Predict the steady part of `scenario`."""
+    return _predicted(replications(scenario, calibration, seeds), scenario, calibration)
+
+
+def replications(scenario: spec.Scenario, calibration: Calibration, seeds: int) -> list[Played]:
+    """Return `seeds` plays of the scenario's load, which is the same in all of them."""
     world = seeded_world.draw(scenario.population, scenario.seed)
     tape = workload.draw_over(scenario, world)
-    return _predicted(
-        _play(scenario, calibration, Seeded.of(scenario, world.graph, world.past), tape, seeds), scenario, calibration
-    )
+    return _play(scenario, calibration, Seeded.of(scenario, world.graph, world.past), tape, seeds)
 
 
 def _play(

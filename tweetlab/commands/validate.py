@@ -7,8 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from system.kernel.errors import WrongInput
 from tweetlab.commands.results import Json
 from tweetlab.terminal import Screen
+
+EXIT = {"holds": 0, "misses": 1, "unknown": 2}
 
 
 def validate(
@@ -17,6 +20,11 @@ def validate(
         typer.Option(
             "--full/--quick", help="`--quick`: two loads, about 10 minutes. `--full`: everything, at most 100 minutes."
         ),
+    ] = False,
+    questions: Annotated[
+        bool,
+        typer.Option("--questions", help="Ask `does X help?` instead: as many questions as fit into 25 minutes, added to "
+                                         "those of earlier calls."),
     ] = False,
     calibration: Annotated[str, typer.Option(help="Calibration file; default: the one of this machine.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
@@ -28,13 +36,30 @@ def validate(
     validation resumes. Nothing else should run meanwhile. Exit: 0 every bar holds, 1 one is missed, 2 unknown, 3 could not run.
     """
     from tweetlab.validate import campaign
+    from tweetlab.validate import questions as of_questions
 
     screen = Screen(as_json)
+    if questions and full:
+        raise WrongInput("--questions and --full are two campaigns: run one after the other.")
+    if questions:
+        answers = asyncio.run(of_questions.campaign_of_questions(screen, keep=keep, file=calibration))
+        screen.show(_answers(answers))
+        screen.emit(answers)
+        return EXIT[answers["verdict"]]
     summary = asyncio.run(campaign.validate(screen, quick=not full, keep=keep, file=calibration))
     screen.show(_table(summary))
     screen.emit(summary)
-    verdicts = {row["verdict"] for row in summary["rows"]}
-    return 1 if "misses" in verdicts else 2 if "unknown" in verdicts else 0
+    return max((EXIT[row["verdict"]] for row in summary["rows"]), key=(EXIT["holds"], EXIT["unknown"], EXIT["misses"]).index)
+
+
+def _answers(summary: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("question", "twin", "system", "result",
+                  title=f"{summary['right']} of {summary['counted']} signs are right ({summary['needed']} are needed)")
+    for row in summary["rows"]:
+        table.add_row(row["question"], row["twin"], row["system"], row["result"])
+    return table
 
 
 def _table(summary: dict[str, Any]) -> Any:
