@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 Floats = NDArray[np.float64]
 
@@ -121,6 +120,8 @@ def _best(design: Floats, above: Floats, error: Floats, prior: Prior, exponents:
 
 def _solve(design: Floats, above: Floats, error: Floats, prior: Prior, exponent: float) -> tuple[Floats, Range, float]:
     """Return (factors, work range, misfit) for one exponent."""
+    from scipy import optimize  # a third of a second, which only a fit needs
+
     units = design.shape[1]
     common = _common_factor(design, above, error)
     factors = np.full(units, common)

@@ -1,7 +1,7 @@
 """One replication: the tape played once through the model, with one seed, on either engine.
 
 Both engines run the same programs with the same draws and give the same result, to the nanosecond; the compiled one is
-some thirty times as fast, the one in SimPy (`sim/engine.py`) is there to be read, changed and compared with.
+some eighty times as fast, the one in SimPy (`sim/engine.py`) is there to be read, changed and compared with.
 """
 
 from __future__ import annotations

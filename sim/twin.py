@@ -78,38 +78,41 @@ def run(
     """
     start_s = time.perf_counter()
     seeded = Seeded.of(scenario, graph, past)
-    played: list[Played] = []
     count = max(1, replications)
+    chosen = count // 2  # the one with the calibration's own costs
+    summaries, gaps = [], []
     slowness = None if machine is None else machine.slowness
     if machine is not None:
         calibration = replace(calibration, core_speed=machine.core_speed)
     for index, factor in enumerate(factors(calibration, count)):
         costs = calibration.scaled(dict.fromkeys(calibration.nodes, factor))
         seed = scenario.seed + index
-        played.append(Replication(scenario, costs, seeded, seed, slowness=slowness, engine=engine).play(tape))
+        played = Replication(scenario, costs, seeded, seed, slowness=slowness, engine=engine).play(tape)
+        summaries.append(percentiles(played, scenario))
+        gaps.append(laws(played))
+        if index == chosen:
+            recorded = played
         if progress is not None:
             progress(index + 1, max(1, replications))
-    summaries = [percentiles(one, scenario) for one in played]
-    chosen = count // 2  # the one with the calibration's own costs
     in_sample = bool(scored_run) and scored_run == calibration.in_sample_of
-    checked_laws = merged_laws([laws(one) for one in played])
+    checked_laws = merged_laws(gaps)
     took_s = time.perf_counter() - start_s
     intervals = _intervals(summaries)
-    said = remarks(played[chosen], scenario, calibration, machine)
+    said = remarks(recorded, scenario, calibration, machine)
     notes = {
         "how": f"engine {engine}, one run queue for all cores",
         "calibration": calibration.brief(),
-        "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
+        "replications": {"n": count, "recorded": chosen, "intervals_ms": intervals},
         "laws": checked_laws,
-        "warm_up_mser5_s": _warm_up_s(played[chosen]),
-        "scaling": outcome.scaling(played[chosen]),
-        "index_visible_s": outcome.index_visible_s(played[chosen]),
+        "warm_up_mser5_s": _warm_up_s(recorded),
+        "scaling": outcome.scaling(recorded),
+        "index_visible_s": outcome.index_visible_s(recorded),
         "remarks": said,
         "not_modelled": list(faults.NOT_OF_A_CLUSTER) if scenario.platform in vocabulary.ZONES else [],
         "took_s": round(took_s, 3),
     }
     return Prediction(
-        facts=outcome.facts_of(played[chosen], scenario, tape, notes, calibration),
+        facts=outcome.facts_of(recorded, scenario, tape, notes, calibration),
         label=calibration.label,
         in_sample=in_sample,
         calibration=calibration.brief(),

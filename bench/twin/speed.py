@@ -58,6 +58,8 @@ def twin_requests_per_s(seconds: float = 600.0) -> float:
         replication = CompiledReplication(scenario, calibration.default(), seeded, SEED)
         replication.fill(tape)
         replication.machine.count_responses()
+        for table in (replication.machine.contexts, replication.machine.responses):
+            table.fill(0)  # takes the memory: a virtual machine needs milliseconds for 2 MiB that are new to it
         start_s = time.perf_counter()
         replication.machine.play(ns(seconds + DRAIN_S))
         best = max(best, int(replication.machine.responses.sum()) / (time.perf_counter() - start_s))
@@ -65,12 +67,15 @@ def twin_requests_per_s(seconds: float = 600.0) -> float:
 
 
 def simpy_requests_per_s(seconds: float = 30.0) -> float:
-    """Return operations per second of the reference engine on the same load."""
+    """Return operations per second of the reference engine on the same load. The first play reads what `seeded` keeps."""
     scenario, tape, seeded = _steady(rate_per_s(), seconds)
-    replication = ReferenceReplication(scenario, calibration.default(), seeded, SEED)
-    start_s = time.perf_counter()
-    played = replication.play(tape)
-    return len(played.operations) / (time.perf_counter() - start_s)
+    best = 0.0
+    for _ in range(3):
+        replication = ReferenceReplication(scenario, calibration.default(), seeded, SEED)
+        start_s = time.perf_counter()
+        played = replication.play(tape)
+        best = max(best, len(played.operations) / (time.perf_counter() - start_s))
+    return best
 
 
 # ---- M/M/2 -----------------------------------------------------------------------------------------------
@@ -83,7 +88,7 @@ def _due_ns(n: int) -> np.ndarray:
 def mm2_compiled_per_s(n: int = 300_000) -> float:
     """Return requests per second of an M/M/2 queue on the general kernel: two threads, two cores."""
     best = 0.0
-    for _ in range(3):
+    for _ in range(5):
         engine = Engine(2)
         engine.node("servers", 2)
         engine.bindings.units["servers.work"] = Unit("work", SERVICE_S, 0.0, exponential(1.0))
@@ -139,7 +144,7 @@ def _timed(play: Callable[[], object], n: int) -> float:
 
 def mm2_vs_simpy() -> float:
     """Return how many times as fast as SimPy the compiled engine plays M/M/2."""
-    return mm2_compiled_per_s() / max(mm2_simpy_per_s() for _ in range(3))
+    return mm2_compiled_per_s() / max(mm2_simpy_per_s() for _ in range(5))
 
 
 def mm2_vs_ciw() -> float:

@@ -9,6 +9,7 @@ time; those criteria are omitted for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from reports import accounts, columns, facts, operations
 from reports.judge import verdict
@@ -32,7 +32,7 @@ LAG_SHARE = Decimal("0.05")  # of the reported p99
 GOODPUT = Decimal("0.99")  # share of the offered load
 CPU_DROPPED = Decimal(str(accounts.MOST_DROPPED))  # share of the windows in which other programs used CPU
 RISE_S = Decimal("0.1")  # waiting time; a queue that grows by less than this over a stage is no overload
-RISE_P = 0.01  # one-sided, for the slope of the number in flight
+RISE_T = 2.7637694581  # of the slope of the number in flight: p = 0.01 of Student's t with BLOCKS - 2 degrees, one-sided
 BLOCKS = 12  # the slope test uses block means of the number in flight: valid under autocorrelation
 
 VOIDS, OVERLOADS, NOTES = "void", "overload", "note"
@@ -267,10 +267,12 @@ def rise_s(done: pd.DataFrame, span: operations.Span) -> float | None:
     if span.length_s < 6 or n < 60:
         return None
     blocks = np.array_split(np.arange(span.start_s, span.end_s, 0.05), BLOCKS)
-    means = [float(in_flight(done, moments).mean()) for moments in blocks]
-    middles = [float(moments.mean()) for moments in blocks]
-    fit = stats.linregress(middles, means, alternative="greater")
-    if fit.pvalue > RISE_P or fit.slope <= 0:
+    means = np.asarray([in_flight(done, moments).mean() for moments in blocks])
+    middles = np.asarray([moments.mean() for moments in blocks])
+    x, y = middles - middles.mean(), means - means.mean()
+    slope = (x @ y) / (x @ x)
+    rest = y @ y - slope * (x @ y)  # what the line does not explain
+    if slope <= 0 or slope < RISE_T * math.sqrt(max(rest, 0.0) / ((BLOCKS - 2) * (x @ x))):
         return 0.0
     rate_per_s = n / span.length_s
-    return float(fit.slope * span.length_s / rate_per_s)
+    return float(slope * span.length_s / rate_per_s)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,6 +77,8 @@ def effect(a: Sequence[Measured], b: Sequence[Measured]) -> Effect:
     if se == 0:
         return Effect(math.expm1(difference), math.expm1(difference), math.expm1(difference), float(difference == 0))
     freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True))
+    from scipy import stats  # half a second, which only a comparison needs
+
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * se
     p = float(2 * stats.t.sf(abs(difference) / se, freedom))
     return Effect(math.expm1(difference), math.expm1(difference - reach), math.expm1(difference + reach), p)

@@ -27,21 +27,26 @@ def _kept() -> bool:
 
 
 KEPT = _kept()
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "_nrt": False}
-"""`_nrt` off: no function creates an array, and counting references to those that are passed took half of the time."""
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # Python never calls it, so it is compiled faster
 
 
 def jit(function: Function) -> Function:
     """Compile `function` as a part of the kernel that calls it."""
-    return numba.njit(**OPTIONS, **INNER)(function)  # type: ignore[return-value]
+    return _compiled(function, **INNER)
 
 
 def inline(function: Function) -> Function:
     """Compile `function` into each function that calls it: a call costs more than most of these do."""
-    return numba.njit(**OPTIONS, **INNER, forceinline=True)(function)  # type: ignore[return-value]
+    return _compiled(function, **INNER, forceinline=True)
 
 
 def kernel(function: Function) -> Function:
     """Compile `function`, which Python calls, and keep the result."""
-    return numba.njit(**OPTIONS, cache=KEPT)(function)  # type: ignore[return-value]
+    return _compiled(function, cache=KEPT)
+
+
+def _compiled(function: Function, **options: bool) -> Function:
+    # Without `_nrt`: no function creates an array, so references to those that are passed need no (atomic) counts.
+    njit: Any = numba.njit  # its types lack some of its options
+    compiled: Function = njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)
+    return compiled

@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,20 +39,9 @@ MOST_PROCESSES = 256
 MOST_WAITING = 100_000
 
 
-HUGE = 2 << 20
-"""Bytes of a huge page."""
-
-
 def zeros(*shape: int) -> Any:
-    """Return a table of int64 zeros, in huge pages where the system has them: ordinary ones cost a fault each 4 KiB."""
-    count = math.prod(shape)
-    if 8 * count < HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.zeros(shape, np.int64)
-    memory = mmap.mmap(-1, 8 * count + HUGE)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    whole = np.frombuffer(memory, np.int64)
-    start = -whole.ctypes.data % HUGE // 8
-    return whole[start : start + count].reshape(shape)
+    """Return a table of int64 zeros. Memory is taken only for the rows that are used, in huge pages if the table is large."""
+    return np.zeros(shape, np.int64)
 
 
 class Overflow(CouldNotRun):
@@ -237,6 +224,7 @@ class Machine:
         due = np.asarray(list(due_ns), np.int64)
         self.tape = np.zeros((len(due), 5), np.int64)
         self.tape[:, TAPE_DUE] = due
+        self.contexts = zeros(max(len(self.contexts), len(due) + 2 * kernel.MARGIN), CONTEXT_WIDTH)
         self.routes[0, ROUTE_CODE] = self.linker.program(steps)
         self.ready()
         self.start()

@@ -57,7 +57,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
     """
     from scenarios import loader, warnings
     from sim import replication, twin
-    from tweetlab.run import capacity_run, run_request
+    from tweetlab.run import run_request
 
     run_request.check_options(on, find_capacity, bool(versus), repeat or 1)
     engine = run_request.check_engine(engine or replication.DEFAULT)
@@ -67,6 +67,8 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog 
     for text in warnings.of(wanted):
         screen.warn(f"warning: {text}")
     if find_capacity:
+        from tweetlab.run import capacity_run
+
         return capacity_run.command(wanted, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
     request = run_request.RunRequest(wanted, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
