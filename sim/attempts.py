@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ NUMBERS = ("index", "attempt", "user", "target", "due_ns", "sent_ns", "done_ns",
            "service_ns", "store_ns", "tweet")  # fmt: skip
 
 
-class Attempt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Attempt:
     """One attempt. Times in ns of simulated time, -1: did not happen; `pages`: 0 for a second page."""
 
     index: int

@@ -4,7 +4,7 @@ import pytest
 
 from system.kernel.errors import WrongInput
 from tweetlab import cli
-from tweetlab.sweep import grid
+from tweetlab.sweep import execute, grid
 
 
 def points(*over, **options):
@@ -111,3 +111,11 @@ def test_the_command_refuses_bad_input(capsys, words, message):
 
     assert cli.run(words) in (3, 64)
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("on", "replications", "fixed"), [("system", 0, 1), ("system", 3, 3), ("twin", 0, 0), ("twin", 3, 3)])
+def test_a_run_of_the_system_is_repeated_as_the_scenario_says(on, replications, fixed):
+    """A sweep of real runs is complete with them; only predictions go on until the interval is narrow."""
+    definition = execute.define("how_many_reads", grid.axes(["rate=100,200"]), on=on, replications=replications)
+
+    assert definition.fixed == fixed

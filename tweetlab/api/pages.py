@@ -73,8 +73,8 @@ def cells(sweep: Sweep) -> list[list[str]]:
             continue
         mean, low, high = figure or (None, None, None)
         reached = "" if point["reached"] or sweep.document["on"] != "twin" else " (not reached)"
-        interval = "–" if mean is None else f"{number(low)} to {number(high)}{reached}"
-        found.append([*shown, number(mean), interval, *(number(point["figures"].get(name, (None,))[0])
+        interval = "–" if mean is None else f"{asked.number(low)} to {asked.number(high)}{reached}"
+        found.append([*shown, asked.number(mean), interval, *(asked.number(point["figures"].get(name, (None,))[0])
                                                       for name in ("errors", "throughput", "utilization")),
                       str(point["replications"]), _labels(point)])
     return found
@@ -89,14 +89,6 @@ def _labels(point: Mapping[str, Any]) -> str:
     if point["state"] == "missing":
         found.append(f"missing: {point['why']}")
     return "; ".join(found)
-
-
-def number(value: float | None) -> str:
-    """Return a figure with three significant digits, without an exponent; a dash for none."""
-    if value is None:
-        return "–"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f}"
 
 
 def light_and_dark(figure: figures.Figure, path: Path) -> list[Path]:

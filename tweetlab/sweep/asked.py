@@ -69,3 +69,11 @@ def value(row: Mapping[str, Any], figure: str) -> float | None:
 
 def _number(found: Any) -> float | None:
     return None if found is None else float(found)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three significant digits, without an exponent; a dash for none."""
+    if value is None:
+        return "–"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"

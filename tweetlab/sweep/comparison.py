@@ -44,8 +44,8 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
         if row["difference"] is None:
             lines.append(f"  {row['point']}: no value on one side")
         else:
-            lines.append(f"  {row['point']}: {row['a']:.3g} -> {row['b']:.3g} {unit}, difference {row['difference']:+.3g} "
-                         f"({row['low']:+.3g} to {row['high']:+.3g})")
+            lines.append(f"  {row['point']}: {asked.number(row['a'])} -> {asked.number(row['b'])} {unit}, difference "
+                         f"{asked.number(row['difference'])} ({asked.number(row['low'])} to {asked.number(row['high'])})")
     text = "\n".join(lines)
     return {"answer": answer, "figure": figure, "unit": unit, "rows": rows, "text": text, "markdown": text,
             "exit_code": EXIT_OF[answer]}

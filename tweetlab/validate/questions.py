@@ -20,7 +20,7 @@ from sim.validation import questions as ask
 from system.kernel import errors
 from tweetlab import home
 from tweetlab.lab import session
-from tweetlab.run import measure, runner
+from tweetlab.run import inputs, runner
 from tweetlab.terminal import Screen
 from tweetlab.validate import campaign
 
@@ -68,7 +68,7 @@ async def _answer(lab: session.Session, asked: ask.Question, identity: str, book
         scenario = asked.sides[which]
         screen.say(f"question {asked.number}, side {'AB'[which]}, run {len(sides[which]) + 1} of {ask.REPEATS}")
         lab.wanted = scenario.policies
-        started = await runner.run(lab, scenario, "tweetlab validate --questions", inputs=measure.draw(scenario), check=False)
+        started = await runner.run(lab, scenario, "tweetlab validate --questions", inputs=inputs.draw(scenario), check=False)
         run = runner.finished(started, lab.lab)
         book.append({"type": "question_run", "identity": identity, "number": asked.number, "side": which, "run": run.run_id})
         sides[which].append(run)
