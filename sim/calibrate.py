@@ -195,9 +195,13 @@ def _actual_faults(run: record.Run) -> tuple[spec.Fault, ...]:
 
 
 def _targets(rows: pd.DataFrame) -> np.ndarray:
-    """Return the target of each row: a read of a user's tweets without a target reads the reader's own."""
+    """Return the target of each row. A read of a user's tweets without a target reads the reader's own.
+
+    A search has the number of its word. Recorded is the tweet whose words were searched for, or nothing: word 0.
+    """
     target = rows["target"].to_numpy(dtype=np.int64)
-    return np.where((rows["route"] == "user_tweets") & (target <= 0), rows["user"].to_numpy(dtype=np.int64), target)
+    target = np.where((rows["route"] == "user_tweets") & (target <= 0), rows["user"].to_numpy(dtype=np.int64), target)
+    return np.where(rows["route"] == "search", 0, target)
 
 
 # ---- CPU -------------------------------------------------------------------------------------------------

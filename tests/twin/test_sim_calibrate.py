@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reports import facts, finish, record
@@ -178,3 +179,11 @@ def test_a_run_beside_other_programs_is_no_calibration(ladder: record.Run) -> No
 
     with pytest.raises(WrongInput, match="contain CPU of other programs"):
         calibrate.full(Beside(ladder.path, ladder.document))
+
+
+def test_a_recorded_search_for_a_tweet_of_the_run_is_a_search_for_a_word() -> None:
+    """The record has the tweet whose words were searched for, or nothing: no number of a word, which the model's tables need."""
+    rows = pd.DataFrame({"route": ["search", "search", "user_tweets", "tweet"], "user": [7, 7, 7, 7],
+                         "target": [2127429994610323456, 0, 0, 2127429994610323456]})  # fmt: skip
+
+    assert calibrate._targets(rows).tolist() == [0, 0, 7, 2127429994610323456]
