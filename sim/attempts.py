@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.jobs import Context
+from sim.jobs import Context, Times
 from sim.streams import NS
 
 Ints = NDArray[np.int64]
@@ -22,7 +22,7 @@ NUMBERS = ("index", "attempt", "user", "target", "due_ns", "sent_ns", "done_ns",
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Times):
     """One attempt. Times in ns of simulated time, -1: did not happen; `pages`: 0 for a second page."""
 
     index: int
@@ -42,21 +42,6 @@ class Attempt:
     route: str
     source: str
     page: Sequence[int]
-
-    @property
-    def due(self) -> float:
-        """Intended start, seconds."""
-        return self.due_ns / NS
-
-    @property
-    def sent(self) -> float:
-        """First byte sent, seconds; negative: not sent."""
-        return self.sent_ns / NS
-
-    @property
-    def done(self) -> float:
-        """End, seconds; negative: not ended."""
-        return self.done_ns / NS
 
 
 @dataclass(frozen=True)

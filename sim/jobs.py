@@ -18,7 +18,31 @@ TOO_MANY = 429
 NOT_CONNECTED = 1000  # no listener: nothing was sent
 
 
-class Context:
+class Times:
+    """Times in seconds of what has `due_ns`, `sent_ns` and `done_ns`."""
+
+    __slots__ = ()
+    due_ns: int
+    sent_ns: int
+    done_ns: int
+
+    @property
+    def due(self) -> float:
+        """Intended start, seconds."""
+        return self.due_ns / NS
+
+    @property
+    def sent(self) -> float:
+        """First byte sent, seconds; negative: not sent."""
+        return self.sent_ns / NS
+
+    @property
+    def done(self) -> float:
+        """End, seconds; negative: not ended."""
+        return self.done_ns / NS
+
+
+class Context(Times):
     """State of one request (or one event), shared by its jobs.
 
     `key`: of its random draws. `due_ns`, `sent_ns`, `done_ns`: simulated time, -1: not yet. `ended`: the client has its
@@ -53,21 +77,6 @@ class Context:
         self.pulled: Sequence[int] = ()
         self.chunks: Sequence[int] = ()
         self.batch: Sequence[Context] = ()
-
-    @property
-    def due(self) -> float:
-        """Intended start, seconds."""
-        return self.due_ns / NS
-
-    @property
-    def sent(self) -> float:
-        """First byte sent, seconds; negative: not sent."""
-        return self.sent_ns / NS
-
-    @property
-    def done(self) -> float:
-        """End, seconds; negative: not ended."""
-        return self.done_ns / NS
 
     @property
     def gateway_s(self) -> float:
