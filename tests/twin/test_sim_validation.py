@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from reports.page import validation as page
+from scenarios import spec
 from sim import calibration
-from sim.validation import cells, draw, judge, ledger, rivals
+from sim.replication import SIMPY, Replication
+from sim.validation import cells, draw, judge, ledger, predict, rivals
 from tests.helpers import twin_harness as harness
 
 
@@ -32,6 +35,19 @@ def test_loads_are_drawn_from_the_model_and_its_calibration() -> None:
     used = [draw.utilization(one.scenario, known) for one in loads]
     assert draw.LOW[0] - 0.05 < used[0] < draw.EDGE < used[1] < draw.HIGH[1] + 0.05
     assert all(sum(one.scenario.workload.mix.values()) == pytest.approx(1.0) for one in loads)
+
+
+def test_both_engines_predict_the_same_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statistic of every route, the CPU of every process, and what follows a cache loss."""
+    known = literature()
+    drawn = draw.scenario("load", np.random.default_rng(5), "mixed", 12.0)
+    scenario = dataclasses.replace(drawn, faults=(spec.Fault(14.0, "cache_loss", "redis"),))
+
+    compiled = predict.of_load(scenario, known, seeds=1)
+    monkeypatch.setattr(predict, "Replication", functools.partial(Replication, engine=SIMPY))
+
+    assert predict.of_load(scenario, known, seeds=1) == compiled
+    assert compiled.routes["home"]["p99"] > compiled.routes["home"]["p50"] > 0.0 and compiled.recovery_s is not None
 
 
 def responses(mean_ms: float, n: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
