@@ -62,15 +62,19 @@ def publish(run: record.Run, name: str, gallery: Path = GALLERY, owner: Owner | 
     `owner`: the names to redact; None for those of this machine. Raises WrongInput, and writes nothing, if the
     name is not a-z0-9_-, if the scan finds identifying text, or if the two files exceed 1 MB.
     """
+    owner = owner or Owner.of_this_machine()
+    return put(_files(run, owner), name, gallery, owner)
+
+
+def put(files: Mapping[str, str], name: str, gallery: Path, owner: Owner) -> Path:
+    """Write files (name -> text) to `gallery`/<name>. Raises as `publish`."""
     if not _NAME.match(name):
         raise errors.WrongInput(f"{name!r} is not a valid gallery name; use a-z, 0-9, _ and -, such as first_run.")
-    owner = owner or Owner.of_this_machine()
-    files = _files(run, owner)
     refuse_identifying(files, owner)
     size = sum(len(text.encode()) for text in files.values())
     if size > LIMIT_BYTES:
         raise errors.WrongInput(
-            f"{run.run_id} takes {size:,} bytes; the gallery allows {LIMIT_BYTES:,}: publish a shorter run."
+            f"{name} takes {size:,} bytes; the gallery allows {LIMIT_BYTES:,}: publish a shorter run."
         )
     return _replace(gallery / name, files)
 

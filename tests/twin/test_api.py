@@ -12,7 +12,7 @@ import pytest
 
 from system.kernel.errors import NotFound, WrongInput
 from tweetlab import api
-from tweetlab.api import figures
+from tweetlab.api import figures, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"population__users": 300, "population__follows": "{shape: even, mean: 5, max: 5}",
@@ -156,6 +156,9 @@ def test_a_sweep_has_one_row_per_point_with_intervals(own_runs):
     assert pulled.max() < 0.7 * pushed.min() and pushed.gt(4).all()  # everybody starts with five followers
     assert (found.path / "report.html").exists() and len(pd.read_parquet(found.path / "replications.parquet")) > 100
     assert found.bottleneck().loc[0, "station"] == "the machine"
+    published = pages.publish(found, "grid", own_runs / "gallery")
+    assert sorted(path.name for path in published.iterdir()) == ["report.html", "sweep.json"]
+    assert str(own_runs) not in (published / "sweep.json").read_text() and "<svg" in (published / "report.html").read_text()
 
 
 def test_common_random_numbers_narrow_the_difference(own_runs):

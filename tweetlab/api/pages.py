@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reports import publish as publishing
 from reports import record
 from reports.page import render
 from tweetlab.api import figures
 from tweetlab.api.sweeps import Sweep
-from tweetlab.sweep import asked
+from tweetlab.sweep import asked, folder
 
 TABLE, FIGURE, PAGE = "replications.parquet", "figure.svg", "report.html"
 TEMPLATE = Path(__file__).with_name("sweep.html.j2")
+READS = "home p99"  # drawn beside every other figure, even where it does not vary: what readers notice
 MORE_FIGURES = ("throughput", "utilization", "writes per tweet")
 
 
@@ -28,13 +31,24 @@ def write(sweep: Sweep) -> Path:
     return page
 
 
+def publish(sweep: Sweep, name: str, gallery: Path = publishing.GALLERY, owner: publishing.Owner | None = None) -> Path:
+    """Write page and record of a sweep to `gallery`/<name> as `reports.publish` does a run's; return the folder."""
+    owner = owner or publishing.Owner.of_this_machine()
+    redacted = Sweep(sweep.path)
+    redacted.document = publishing.redact(sweep.document, owner)
+    document = json.dumps(redacted.document, separators=(",", ":"), ensure_ascii=False) + "\n"
+    files = {PAGE: html(redacted), folder.DOCUMENT: document}
+    return publishing.put(files, name or sweep.document["scenario"]["name"], gallery, owner)
+
+
 def html(sweep: Sweep) -> str:
     """Return the page of a sweep."""
     document = sweep.document
     played = [point for point in document["points"] if point["figures"]]
     drawn: list[Any] = []
     if played and sweep.keys:
-        names = [sweep.figure, *(name for name in MORE_FIGURES if varies(sweep, name))]
+        read = [READS] if any(READS in point["figures"] for point in played) else []
+        names = dict.fromkeys([sweep.figure, *read, *(name for name in MORE_FIGURES if varies(sweep, name))])  # each once
         drawn = [{"title": name, "svg": sweep.plot(name).svg()} for name in names]
     return render.environment().from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         d=document, css=(render.TEMPLATES / "report.css").read_text(encoding="utf-8"), figures=drawn, keys=sweep.keys,

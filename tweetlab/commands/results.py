@@ -177,13 +177,18 @@ def publish(run: RunDir = "latest",
             name: Annotated[str, typer.Option(
                 help="Folder under reports/gallery/; default: the scenario's name.")] = "",
             as_json: Json = False) -> int:
-    """Copy the report and the record of a run into reports/gallery/, at most 1 MB together.
+    """Copy the report and the record of a run or a sweep into reports/gallery/, at most 1 MB together.
 
     The copy has no host name, no user name and no absolute paths.
     """
     from tweetlab import results
 
-    target = results.publish(find_run(run), name)
+    if sweep := find_sweep(run):
+        from tweetlab.api import functions, pages
+
+        target = pages.publish(functions.written(sweep), name)
+    else:
+        target = results.publish(find_run(run), name)
     screen = Screen(as_json)
     screen.show(f"published: {target}")
     screen.emit({"published": str(target)})
