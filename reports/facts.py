@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
 
 import pandas as pd
+
+from reports import columns, operations
+from reports.judge import refusals
+from reports.windows import FaultWindow as FaultWindow
+from reports.windows import Stage as Stage
+from reports.windows import Windows as Windows
 
 
 class ObjectiveLike(Protocol):
@@ -42,31 +49,6 @@ class Objective:
     bound: float | Fraction
     window: str = "steady"
     within_s: float | None = None
-
-
-@dataclass(frozen=True)
-class FaultWindow:
-    """The times of a fault, in seconds from the start of the run. None = not known to have happened.
-
-    `held`: the fault lasts until it is undone (at `end_s`); an instant fault lasts until `recovered_s`.
-    `granted_s`: the recovery time that the objectives allow (`after fault within N s`), from the same moment
-    as `within_s` of an objective; it is excluded from steady time. `planned_end_s`: when the scenario ends
-    the fault (an instant one: its planned injection). `recovers_within_s`: the longest allowed recovery after
-    that, None for the default of its kind. `observed_until_s`: when the recovery probe stopped, None for the
-    end of the load. `void`: why the fault proves nothing, "" if it took effect.
-    """
-
-    kind: str
-    target: str
-    start_s: float
-    end_s: float | None = None
-    recovered_s: float | None = None
-    held: bool = False
-    granted_s: float = 0.0
-    planned_end_s: float | None = None
-    recovers_within_s: float | None = None
-    observed_until_s: float | None = None
-    void: str = ""
 
 
 def granted_s(objectives: Iterable[ObjectiveLike]) -> float:
@@ -114,16 +96,6 @@ def _seconds(moment_ns: int | None, start_ns: int) -> float | None:
     return None if moment_ns is None else (moment_ns - start_ns) / 1e9
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the workload: seconds from the start of the run, rates in 1/s."""
-
-    start_s: float
-    end_s: float
-    rate_from_per_s: float
-    rate_to_per_s: float
-
-
 def stages(planned: Iterable[Any]) -> tuple[Stage, ...]:
     """Return the stages of a scenario's workload (for_s, rate_from, rate_to) one after the other from 0 s."""
     timed: list[Stage] = []
@@ -131,17 +103,6 @@ def stages(planned: Iterable[Any]) -> tuple[Stage, ...]:
         start_s = timed[-1].end_s if timed else 0.0
         timed.append(Stage(start_s, start_s + stage.for_s, stage.rate_from, stage.rate_to))
     return tuple(timed)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The timeline of a run: warm-up, end of load, faults and stages; seconds from `start_ns`."""
-
-    start_ns: int
-    warm_up_s: float
-    load_s: float
-    faults: tuple[FaultWindow, ...] = ()
-    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,3 +150,14 @@ class Facts:
     logs: Mapping[str, str] = field(default_factory=dict)  # name -> last lines
     group: str = ""
     interrupted: bool = False
+
+    @functools.cached_property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """`history`, `series`, `effects` and `probes` with exactly the columns of `reports.columns`."""
+        return {name: columns.conform(name, getattr(self, name)) for name in columns.TABLES}
+
+    @functools.cached_property
+    def operations(self) -> pd.DataFrame:
+        """One row per operation (`reports.operations`), with `refused`: whether it was refused as the scenario asks."""
+        done = operations.operations(self.tables["history"], self.windows.start_ns)
+        return done.assign(refused=refusals.mask(done, self.scenario_doc))

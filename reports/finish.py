@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, operations, record, schema, summary
+from reports import columns, facts, record, schema, summary
 from reports import series as derived_series
 from reports.judge import run_verdict
 from reports.page import prediction, render
@@ -70,18 +70,16 @@ def add_twin(
 
 def parts(run_facts: facts.Facts) -> record.Parts:
     """Judge one run and return the contents of its files."""
-    history = columns.conform("history", run_facts.history)
-    done = operations.operations(history, run_facts.windows.start_ns)
+    tables, done = run_facts.tables, run_facts.operations
     figures = summary.summarize(run_facts)
-    recorded = columns.conform("series", run_facts.series)
-    complete = derived_series.complete(recorded, done, summary.plan(run_facts, done), run_facts.windows)
+    complete = derived_series.complete(tables["series"], done, summary.plan(run_facts, done), run_facts.windows)
     judged = run_verdict.judge(run_facts, figures)
     return record.Parts(
         document=finite(_document(run_facts, figures, judged)),
-        history=history,
+        history=tables["history"],
         series=complete,
-        effects=columns.conform("effects", run_facts.effects),
-        probes=columns.conform("probes", run_facts.probes),
+        effects=tables["effects"],
+        probes=tables["probes"],
         faults=[finite(dict(entry)) for entry in run_facts.faults],
         invariants=[finite(run_verdict.finding(one, shown=None)) for one in run_facts.invariants],
         histograms=_histograms(done, run_facts),

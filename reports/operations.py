@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports import columns, facts
+from reports import columns
+from reports.windows import FaultWindow, Windows
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -76,12 +77,12 @@ def inside(due_s: npt.NDArray[np.float64], spans: list[Span]) -> Mask:
     return mask
 
 
-def whole_load(windows: facts.Windows) -> list[Span]:
+def whole_load(windows: Windows) -> list[Span]:
     """Return the whole load, warm-up included."""
     return [Span(0.0, windows.load_s)]
 
 
-def disturbed(windows: facts.Windows) -> list[Span]:
+def disturbed(windows: Windows) -> list[Span]:
     """Return one span per fault, from injection to recovery.
 
     The recovery is the observed one, or the one that the scenario allows if that is later. If none was observed,
@@ -90,7 +91,7 @@ def disturbed(windows: facts.Windows) -> list[Span]:
     return [Span(one.start_s, _recovered_s(one, windows)) for one in windows.faults]
 
 
-def steady(windows: facts.Windows) -> list[Span]:
+def steady(windows: Windows) -> list[Span]:
     """Return the load after warm-up, without faults and their recovery."""
     spans = [Span(windows.warm_up_s, windows.load_s)]
     for excluded in disturbed(windows):
@@ -98,12 +99,12 @@ def steady(windows: facts.Windows) -> list[Span]:
     return spans
 
 
-def during_faults(windows: facts.Windows) -> list[Span]:
+def during_faults(windows: Windows) -> list[Span]:
     """Return one span per fault, from injection to its end: undone, or (instant faults) recovered."""
     return [Span(one.start_s, _end_s(one, windows)) for one in windows.faults]
 
 
-def after_faults(windows: facts.Windows, within_s: float) -> list[Span]:
+def after_faults(windows: Windows, within_s: float) -> list[Span]:
     """Return one span per fault, until the next fault or the end of the load.
 
     It starts `within_s` after the end of a held fault, or after the start of an instant one.
@@ -117,12 +118,12 @@ def after_faults(windows: facts.Windows, within_s: float) -> list[Span]:
     return spans
 
 
-def _end_s(fault: facts.FaultWindow, windows: facts.Windows) -> float:
+def _end_s(fault: FaultWindow, windows: Windows) -> float:
     end_s = fault.end_s if fault.held else fault.recovered_s
     return windows.load_s if end_s is None else min(windows.load_s, max(fault.start_s, end_s))
 
 
-def _recovered_s(fault: facts.FaultWindow, windows: facts.Windows) -> float:
+def _recovered_s(fault: FaultWindow, windows: Windows) -> float:
     end_s = _end_s(fault, windows) if fault.held else fault.start_s
     settled_s = end_s + SETTLE_S
     recovered_s = settled_s if fault.recovered_s is None else max(fault.recovered_s, _end_s(fault, windows))

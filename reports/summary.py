@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from reports import columns, delivery, facts, operations
-from reports.judge import refusals
 from reports.stats import histogram
 
 SOURCES = ("hit", "rebuild", "direct", "tail")
@@ -28,13 +27,9 @@ def summarize(run_facts: facts.Facts) -> dict[str, Any]:
 
     CPU, memory and lag cover the load only, without samples taken after it.
     """
-    history = columns.conform("history", run_facts.history)
-    recorded = columns.conform("series", run_facts.series)
+    history, recorded, effects, probes = run_facts.tables.values()
     series = recorded[(recorded["t_s"] >= 0) & (recorded["t_s"] < run_facts.windows.load_s)]
-    effects = columns.conform("effects", run_facts.effects)
-    probes = columns.conform("probes", run_facts.probes)
-    done = operations.operations(history, run_facts.windows.start_ns)
-    done = done.assign(refused=refusals.mask(done, run_facts.scenario_doc))
+    done = run_facts.operations
     tape = plan(run_facts, done)
     return {
         "routes": routes(done, tape, run_facts.windows),

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from reports import columns, delivery, facts, operations
-from reports.judge import over_due, refusals, verdict
+from reports.judge import over_due, verdict
 from reports.stats import histogram
 from scenarios import bounds
 
@@ -72,10 +72,7 @@ def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> list[dict[str, 
 
     Keys: text, verdict, value, at_least, bound (SI), window, n, note and others.
     """
-    history = columns.conform("history", run_facts.history)
-    done = operations.operations(history, run_facts.windows.start_ns)
-    done = done.assign(refused=refusals.mask(done, run_facts.scenario_doc))
-    return [_judge_one(objective, run_facts, summary, done) for objective in run_facts.objectives]
+    return [_judge_one(objective, run_facts, summary, run_facts.operations) for objective in run_facts.objectives]
 
 
 def _judge_one(
@@ -186,7 +183,7 @@ def _deliveries(run_facts: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFram
 
     A delivery is due when the tweet is acknowledged, and answered when the last chunk is written.
     """
-    history, effects = columns.conform("history", run_facts.history), columns.conform("effects", run_facts.effects)
+    history, effects = run_facts.tables["history"], run_facts.tables["effects"]
     rows = delivery.due(history, effects, run_facts.windows.start_ns)
     return rows, over_due.end_ns(run_facts.windows, done["done_ns"], effects["at_ns"])
 

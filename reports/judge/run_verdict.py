@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from reports import columns, facts, operations
+from reports import facts
 from reports.judge import objectives, recovery, validity, verdict
 from reports.stats import digits
 
@@ -36,8 +36,7 @@ def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> Judgment:
     self_check = validity.judge(run_facts, summary)
     results = objectives.judge(run_facts, summary)
     findings = [finding(one) for one in run_facts.invariants]
-    done = operations.operations(columns.conform("history", run_facts.history), run_facts.windows.start_ns)
-    recoveries = recovery.judge(run_facts, findings, done)
+    recoveries = recovery.judge(run_facts, findings, run_facts.operations)
     merged = verdict.merge(one["verdict"] for one in [*results, *findings])
     expected = validity.expects_overload(run_facts.scenario_doc)
     word = verdict.of_run(self_check["verdict"], [merged, *recovery.deciding_verdicts(recoveries)], expected)

@@ -210,8 +210,7 @@ TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _lost, _goodput, _ris
 
 def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `validity` block: verdict VALID, OVERLOADED or VOID, and every criterion."""
-    history = columns.conform("history", run_facts.history)
-    done = operations.operations(history, run_facts.windows.start_ns)
+    done = run_facts.operations
     rules = SYSTEM_CRITERIA if run_facts.kind == "system" else TWIN_CRITERIA
     criteria = [result for rule in rules if (result := rule(run_facts, summary, done)) is not None]
     broken = {criterion["kind"] for criterion in criteria if criterion["holds"] is False}

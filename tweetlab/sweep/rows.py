@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, operations, record, summary
+from reports import facts, operations, record, summary
 from reports.judge import run_verdict
 from reports.page.view import View
 from tweetlab.load import capacity
@@ -39,8 +39,8 @@ def of_facts(run_facts: facts.Facts, remarks: Sequence[str] = ()) -> Row:
     figures = summary.summarize(run_facts)
     judged = run_verdict.judge(run_facts, figures)
     document = {"summary": figures, "validity": judged.validity, "objectives": judged.objectives, "verdict": judged.verdict}
-    series, effects = (columns.conform(name, getattr(run_facts, name)) for name in ("series", "effects"))
-    return _row(document, run_facts.windows, series, effects, float(run_facts.platform["cores"]), remarks)
+    tables = run_facts.tables
+    return _row(document, run_facts.windows, tables["series"], tables["effects"], float(run_facts.platform["cores"]), remarks)
 
 
 def of_run(run: record.Run) -> Row:
