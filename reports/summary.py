@@ -55,8 +55,12 @@ def plan(run_facts: facts.Facts, done: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"route": run_facts.planned["route"], "due_s": due_s})
 
 
+COUNTED = ("due_s", "outcome", "was_sent", "refused", "attempts", "response_ms", "service_ms")
+
+
 def routes(done: pd.DataFrame, tape: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
     """Return one entry per route, by name: counts and percentiles of the whole run, and in `steady` of steady time."""
+    done = done[["route", *(name for name in COUNTED if name in done)]]  # a table of a route copies each column that it has
     names = sorted(set(tape["route"]) | set(done["route"]))
     spans = operations.steady(windows)
     blocks = {}

@@ -54,7 +54,7 @@ class Attempts:
     page: tuple[Ints, Ints]
 
     @classmethod
-    def of(cls, contexts: Sequence[Context]) -> Attempts:
+    def from_contexts(cls, contexts: Sequence[Context]) -> Attempts:
         """Return the columns of requests."""
         numbers = {name: np.asarray([getattr(ctx, name) for ctx in contexts], np.int64) for name in NUMBERS}
         many = np.asarray([len(ctx.page) for ctx in contexts], np.int64)
@@ -73,10 +73,14 @@ class Attempts:
         """Return one of `due`, `sent`, `done` in seconds."""
         return self.numbers[f"{name}_ns"] / NS
 
-    def pages(self) -> list[list[int]]:
-        """Return the tweets of each page."""
+    def of(self, *routes: str) -> NDArray[np.bool_]:
+        """Return which attempts are of one of these routes."""
+        return np.fromiter((route in routes for route in self.route), np.bool_, len(self.route))
+
+    def pages(self, which: NDArray[np.bool_] | slice = slice(None)) -> list[list[int]]:
+        """Return the tweets of each page, of the attempts in `which`."""
         ids, many = self.page
-        return [row[:count] for row, count in zip(ids.tolist(), many.tolist(), strict=True)]
+        return [row[:count] for row, count in zip(ids[which].tolist(), many[which].tolist(), strict=True)]
 
     def rows(self) -> list[Attempt]:
         """Return the attempts as objects, in order of their start."""

@@ -40,10 +40,9 @@ def _rows(one: Attempts) -> pd.DataFrame:
     outcome = _mapped(status, outcomes.of_status)
     outcome[done < 0] = outcomes.INFO
     good = outcome == outcomes.OK
-    creates = good & np.isin(one.route.astype(str), list(CREATES))
-    reads = good & np.isin(one.route.astype(str), READS)
-    pages = texts(one.pages())  # type: ignore[arg-type]
-    pages[~reads] = None
+    creates, reads = good & one.of(*CREATES), good & one.of(*READS)
+    pages = np.full(len(one), None, dtype=object)
+    pages[reads] = texts(one.pages(reads))  # type: ignore[arg-type]
     hops = {f"{hop}_us": np.where(good & (one[f"{hop}_ns"] > 0), one[f"{hop}_ns"] / 1e3, math.nan)
             for hop in ("gateway", "service", "store")}
     return pd.DataFrame({
@@ -117,7 +116,7 @@ def scaling(played: Played) -> list[str]:
 def index_visible_s(played: Played) -> dict[str, float] | None:
     """Return n, p50 and p99 of the time until a tweet can be found (s); None without tweets."""
     one = played.attempts
-    made = (one["tweet"] > 0) & (one["status"] == 200) & np.isin(one.route.astype(str), list(CREATES))
+    made = (one["tweet"] > 0) & (one["status"] == 200) & one.of(*CREATES)
     acked = dict(zip(map(str, one["tweet"][made].tolist()), one.seconds("done")[made].tolist(), strict=True))
     rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
     if not rows:

@@ -179,8 +179,8 @@ class ReferenceReplication:
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
         nodes = self.engine.bindings.nodes
         return Played(
-            Attempts.of(self.operations), self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows,
-            Attempts.of(self.nulls),
+            Attempts.from_contexts(self.operations), self.model.effects, faults.done, nodes, self.engine, self.model,
+            self.delivery.rows, Attempts.from_contexts(self.nulls),
             self.autoscaler, work,
         )  # fmt: skip
 
