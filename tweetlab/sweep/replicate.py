@@ -116,7 +116,7 @@ def _seeded(population: spec.Population, seed: int) -> Seeded:
     return Seeded.of(scenario, world.graph, world.past)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)  # replications of a point follow each other, and come again at the next point
 def _unit(population: spec.Population, world_seed: int, seed: int, arrivals: str, mix: tuple[tuple[str, float], ...],
           zipf: float, unit: tuple[float, float]) -> unit_tape.UnitTape:
     work = spec.Workload(arrivals, (spec.Stage(1.0, 1.0, 1.0),), dict(mix), zipf)
