@@ -14,6 +14,7 @@ import resource
 import signal
 import tarfile
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from system.platform.servers.base import Context
 
 ROOT_ONLY = 0o400
 LOG_WAIT_S = 2.0  # for the last lines of a container that died
+EXIT_KNOWN_S = 2.0  # from the end of a process until the engine says so
 
 
 class ContainerChild(Lifecycle):
@@ -122,14 +124,22 @@ class ContainerChild(Lifecycle):
         with api.errors(f"start the container of {self.node.name}"):
             self._container.start()
             self._follow()
-            self._container.reload()
-            pid = int(self._container.attrs["State"]["Pid"])
-        if pid and not Path(f"/proc/{pid}").exists():
-            raise CouldNotRun(f"The process {pid} of {self.node.name} does not exist on this machine: the Docker engine runs on "
-                              "another one, or in a virtual machine. A lab needs an engine of this machine.")
+            pid = self._pid()
+            deadline_s = time.monotonic() + EXIT_KNOWN_S
+            while pid and not Path(f"/proc/{pid}").exists():
+                if time.monotonic() > deadline_s:
+                    raise CouldNotRun(f"The process {pid} of {self.node.name} does not exist on this machine: the Docker engine "
+                                      "runs on another one, or in a virtual machine. A lab needs an engine of this machine.")
+                time.sleep(0.05)  # it may have ended, which the engine says soon
+                pid = self._pid()
         if not pid:
             raise CouldNotRun(self._died_at_once())
         return pid
+
+    def _pid(self) -> int:
+        """Return the container's process as the engine knows it; 0: it has ended."""
+        self._container.reload()
+        return int(self._container.attrs["State"]["Pid"])
 
     def _follow(self) -> None:
         """Copy the output of the container to the node's log, in a thread that ends with the container."""
