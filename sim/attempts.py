@@ -77,6 +77,11 @@ class Attempts:
         """Return which attempts are of one of these routes."""
         return np.fromiter((route in routes for route in self.route), np.bool_, len(self.route))
 
+    def acknowledged(self, which: NDArray[np.bool_] | bool = True) -> dict[str, float]:
+        """Return tweet id -> when it was acknowledged, seconds, of the attempts in `which` that created one."""
+        made = (self["tweet"] > 0) & (self["status"] == 200) & which
+        return dict(zip(map(str, self["tweet"][made].tolist()), self.seconds("done")[made].tolist(), strict=True))
+
     def pages(self, which: NDArray[np.bool_] | slice = slice(None)) -> list[list[int]]:
         """Return the tweets of each page, of the attempts in `which`."""
         ids, many = self.page

@@ -185,9 +185,7 @@ def _behind(run: record.Run) -> Floats:
 
 
 def _late(played: Played) -> Floats:
-    one = played.attempts
-    made = (one["tweet"] > 0) & (one["status"] == 200)
-    acked = dict(zip(map(str, one["tweet"][made].tolist()), one.seconds("done")[made].tolist(), strict=True))
+    acked = played.attempts.acknowledged()
     pushed = [row for row in played.effects if row.path == "push" and row.key in acked]
     return np.asarray([max(0.0, row.at_s - acked[row.key]) * 1e3 for row in pushed])
 

@@ -78,21 +78,6 @@ class Context(Times):
         self.chunks: Sequence[int] = ()
         self.batch: Sequence[Context] = ()
 
-    @property
-    def gateway_s(self) -> float:
-        """Seconds in the gateway."""
-        return self.gateway_ns / NS
-
-    @property
-    def service_s(self) -> float:
-        """Seconds in the service."""
-        return self.service_ns / NS
-
-    @property
-    def store_s(self) -> float:
-        """Seconds in the stores."""
-        return self.store_ns / NS
-
 
 class Job:
     """One thread of work for `ctx`: its key and number of draws, its item of a list, and the slots that it holds."""

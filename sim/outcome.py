@@ -115,9 +115,7 @@ def scaling(played: Played) -> list[str]:
 
 def index_visible_s(played: Played) -> dict[str, float] | None:
     """Return n, p50 and p99 of the time until a tweet can be found (s); None without tweets."""
-    one = played.attempts
-    made = (one["tweet"] > 0) & (one["status"] == 200) & one.of(*CREATES)
-    acked = dict(zip(map(str, one["tweet"][made].tolist()), one.seconds("done")[made].tolist(), strict=True))
+    acked = played.attempts.acknowledged(played.attempts.of(*CREATES))
     rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
     if not rows:
         return None

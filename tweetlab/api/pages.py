@@ -10,7 +10,6 @@ from typing import Any
 from reports import publish as publishing
 from reports import record
 from reports.page import render
-from tweetlab.api import figures
 from tweetlab.api.sweeps import Sweep
 from tweetlab.sweep import asked, folder
 
@@ -103,13 +102,3 @@ def _labels(point: Mapping[str, Any]) -> str:
     if point["state"] == "missing":
         found.append(f"missing: {point['why']}")
     return "; ".join(found)
-
-
-def light_and_dark(figure: figures.Figure, path: Path) -> list[Path]:
-    """Save a figure on a white and on a dark page, to look at both; return the files."""
-    written = []
-    for name, color in zip(("light", "dark"), figures.PAGES, strict=True):
-        target = path.with_name(f"{path.stem}-{name}.png")
-        figure.savefig(target, facecolor=color)
-        written.append(target)
-    return written
