@@ -78,14 +78,14 @@ def test_the_shipped_one_names_its_machine_where_it_is_another(places):
 
 @pytest.mark.parametrize(("change", "what"), [
     ({"cores": 4}, "number of cores"), ({"versions": {"redis": "8.0"}}, "redis is 8.0 here, 7.0.15 there"),
-    ({"loopback_us": 27.0}, "loopback round trip is 27"), ({"fsync_ms": 0.2}, "fsync is 0.2")])
+    ({"loopback_us": 34.0}, "loopback round trip is 34"), ({"fsync_ms": 1.1}, "fsync is 1.1")])
 def test_a_fingerprint_that_differs_says_in_what(change, what):
     assert any(what in reason for reason in fingerprint.differences(HERE, {**HERE, **change}))
 
 
 def test_small_differences_of_speed_and_missing_servers_are_no_difference():
-    """Loopback and fsync may differ by 30 %; a machine without a server has no other version of it."""
-    assert fingerprint.differences(HERE, {**HERE, "loopback_us": 25.0, "fsync_ms": 0.3, "versions": {"redis": "7.0.15"}}) == []
+    """Loopback may differ by half and fsync more than twofold; a machine without a server has no other version of it."""
+    assert fingerprint.differences(HERE, {**HERE, "loopback_us": 29.0, "fsync_ms": 0.6, "versions": {"redis": "7.0.15"}}) == []
 
 
 def test_speeds_that_were_measured_beside_other_programs_are_not_compared():
