@@ -36,15 +36,14 @@ def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, 
     acknowledged tweets whose delivery was due and not observed. `without_stamp`: acknowledged tweets that the
     fan-out never reported.
     """
-    delays = table(history, effects, start_ns)
-    acked = acknowledged(history)
-    stamps = first_stamps(effects)
+    acked, stamps = acknowledged(history), first_stamps(effects)
+    delays = _delays(acked, stamps, start_ns)
     figures = histogram.describe(delays["delay_s"].to_numpy())
     return {
         "n": len(delays),
         **{f"{name}_s": None if value is None else round(value, 6) for name, value in figures.items()},
         "acknowledged": len(acked),
-        "undelivered": int((due(history, effects, start_ns)["outcome"] != columns.OK).sum()),
+        "undelivered": int((_due(history, acked, stamps, start_ns)["outcome"] != columns.OK).sum()),
         "without_stamp": len(set(acked.index) - set(stamps["tweet_id"])),
         "probes": judge_probes(probes, stamps),
     }
@@ -55,8 +54,10 @@ def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.Dat
 
     Columns: tweet_id, acked_s (from the run's start), delay_s.
     """
-    acked = acknowledged(history)
-    stamps = first_stamps(effects)
+    return _delays(acknowledged(history), first_stamps(effects), start_ns)
+
+
+def _delays(acked: pd.Series[Any], stamps: pd.DataFrame, start_ns: int) -> pd.DataFrame:
     pushed = stamps[(stamps["path"] == "push") & (stamps["at_ns"] > 0) & stamps["tweet_id"].isin(acked.index)]
     acked_ns = acked.reindex(pushed["tweet_id"]).to_numpy()
     behind_ns = np.maximum(pushed["at_ns"].to_numpy() - acked_ns, 0)
@@ -77,8 +78,11 @@ def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataF
     info), refused (always False). Delivery is due for pushed tweets, and for tweets that the fan-out never
     reported, unless the author's other tweets are pulled: those need no delivery.
     """
-    acked = acknowledged(history)
-    stamps = first_stamps(effects).set_index("tweet_id")
+    return _due(history, acknowledged(history), first_stamps(effects), start_ns)
+
+
+def _due(history: pd.DataFrame, acked: pd.Series[Any], stamps: pd.DataFrame, start_ns: int) -> pd.DataFrame:
+    stamps = stamps.set_index("tweet_id")
     path = stamps["path"].reindex(acked.index)
     writes = history[history["tweet_id"].isin(acked.index) & history["route"].isin(WRITES)]
     authors = writes.groupby("tweet_id")["user"].first().reindex(acked.index)

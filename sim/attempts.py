@@ -82,15 +82,19 @@ class Attempts:
         made = (self["tweet"] > 0) & (self["status"] == 200) & which
         return dict(zip(map(str, self["tweet"][made].tolist()), self.seconds("done")[made].tolist(), strict=True))
 
-    def pages(self, which: NDArray[np.bool_] | slice = slice(None)) -> list[list[int]]:
-        """Return the tweets of each page, of the attempts in `which`."""
+    def pages(self, which: NDArray[np.bool_] | slice = slice(None)) -> Texts:
+        """Return the tweets of each page, of the attempts in `which`: an array of arrays of tweet ids, which are not copies."""
         ids, many = self.page
-        return [row[:count] for row, count in zip(ids[which].tolist(), many[which].tolist(), strict=True)]
+        shown, counts = ids[which], many[which].tolist()
+        made = np.empty(len(counts), dtype=object)
+        for at, count in enumerate(counts):
+            made[at] = shown[at, :count]
+        return made
 
     def rows(self) -> list[Attempt]:
         """Return the attempts as objects, in order of their start."""
         columns: list[Any] = [self.numbers[name].tolist() for name in NUMBERS]
-        return [Attempt(*row) for row in zip(*columns, self.route, self.source, map(tuple, self.pages()), strict=True)]
+        return [Attempt(*row) for row in zip(*columns, self.route, self.source, (tuple(page.tolist()) for page in self.pages()), strict=True)]
 
 
 def texts(values: Sequence[str]) -> Texts:

@@ -42,7 +42,7 @@ def _rows(one: Attempts) -> pd.DataFrame:
     good = outcome == outcomes.OK
     creates, reads = good & one.of(*CREATES), good & one.of(*READS)
     pages = np.full(len(one), None, dtype=object)
-    pages[reads] = texts(one.pages(reads))  # type: ignore[arg-type]
+    pages[reads] = one.pages(reads)
     hops = {f"{hop}_us": np.where(good & (one[f"{hop}_ns"] > 0), one[f"{hop}_ns"] / 1e3, math.nan)
             for hop in ("gateway", "service", "store")}
     return pd.DataFrame({

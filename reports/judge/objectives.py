@@ -28,6 +28,7 @@ NS_PER_S = operations.NS_PER_S
 
 ALIASES = {"p99.9": "p999", "p99.99": "p9999", "median": "p50", "error": "errors", "error_rate": "errors"}
 DELIVERY = "delivery"  # a pseudo-route: from the acknowledgement of a tweet until it is in the timelines
+JUDGED = ("due_s", "due_ns", "outcome", "response_ns", "refused")
 SHARES = ("errors", "goodput", "refused")
 
 
@@ -175,7 +176,8 @@ def _few(n: int, needed: int) -> str:
 
 
 def _of_route(done: pd.DataFrame, route: str) -> pd.DataFrame:
-    return done if route == "all" else done[done["route"] == route]
+    rows = done[list(JUDGED)]  # selecting rows copies every column of a table
+    return rows if route == "all" else rows[done["route"] == route]
 
 
 def _deliveries(run_facts: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -126,7 +126,9 @@ def _steal(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFram
 
 def _lag(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     lag_ns = done["lag_ns"].to_numpy()[done["lag_ms"].notna().to_numpy()]
-    steady = done[operations.inside(done["due_s"].to_numpy(), operations.steady(run_facts.windows))]
+    steady = done[["outcome", "response_ns"]][
+        operations.inside(done["due_s"].to_numpy(), operations.steady(run_facts.windows))
+    ]
     good_ns = steady[(steady["outcome"] == columns.OK) & (steady["response_ns"] >= 0)]["response_ns"].to_numpy()
     p99_ms = _p99_ms(good_ns) or Fraction(0)
     bound_ms = max(bounds.exact(LAG_FLOOR_MS), bounds.exact(LAG_SHARE) * p99_ms)
@@ -265,8 +267,9 @@ def rise_s(done: pd.DataFrame, span: operations.Span) -> float | None:
     n = int(operations.inside(done["due_s"].to_numpy(), [span]).sum())
     if span.length_s < 6 or n < 60:
         return None
-    blocks = np.array_split(np.arange(span.start_s, span.end_s, 0.05), BLOCKS)
-    means = np.asarray([in_flight(done, moments).mean() for moments in blocks])
+    moments = np.arange(span.start_s, span.end_s, 0.05)
+    blocks = np.array_split(moments, BLOCKS)
+    means = np.asarray([counts.mean() for counts in np.array_split(in_flight(done, moments), BLOCKS)])
     middles = np.asarray([moments.mean() for moments in blocks])
     x, y = middles - middles.mean(), means - means.mean()
     slope = (x @ y) / (x @ x)

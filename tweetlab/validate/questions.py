@@ -34,18 +34,17 @@ async def campaign_of_questions(screen: Screen, *, keep: bool, folder: Path = ca
     """Ask questions for `minutes`; return the summary of all of this model, which is also written to `folder`."""
     calibration = campaign.calibration_here(file)
     identity, book = draw.identity(calibration) + "-questions", ledger.Ledger(folder)
-    until_s, lab_s = time.monotonic() + minutes * 60, None
+    until_s = time.monotonic() + minutes * 60
     runs = SIDES * ask.REPEATS
     each_s = runs * (draw.WARM_UP_S + ask.STEADY_S + OVERHEAD_S)
     screen.say(f"a question takes about {each_s / 60:.0f} min ({runs} runs); this call ends within {minutes:.0f} min")
     number = 1 + sum(entry["type"] == "answer" for entry in book.entries(identity))
-    while lab_s is None or time.monotonic() + each_s < until_s:
-        asked = _predict(number, calibration, identity, book, screen)
-        async with session.opened(screen, "small", asked.sides[0].policies, keep=keep, resets=True) as lab:
-            began_s = time.monotonic()
-            await _answer(lab, asked, identity, book, screen)
-        lab_s = time.monotonic() - began_s
-        number += 1
+    asked = _predict(number, calibration, identity, book, screen)
+    async with session.opened(screen, "small", asked.sides[0].policies, keep=keep, resets=True) as lab:
+        await _answer(lab, asked, identity, book, screen)
+        while time.monotonic() + each_s < until_s:
+            number += 1
+            await _answer(lab, _predict(number, calibration, identity, book, screen), identity, book, screen)
     return conclude(identity, book, folder, screen)
 
 
