@@ -57,6 +57,17 @@ AUDIENCE: dict[str, tuple[float, float]] = {
 """Unit -> (µs per call, µs per follower), almost given: in one population the mean audience is the same in every window,
 so a run cannot tell the two apart, nor either from what else a post causes. 3.2 µs per delivery is what the bench's
 fan-out row measures (Lua, 300,000 deliveries/s)."""
+ONE_EXCHANGE = tuple(sorted(vocabulary.ROUTES.keys() - {"media"}))
+ALIKE: tuple[tuple[str, ...], ...] = (
+    tuple(f"{services.GATEWAY}.{route}" for route in ONE_EXCHANGE),
+    tuple(f"{services.GENERATOR}.{route}" for route in ONE_EXCHANGE),
+    tuple(f"{services.USERS}.{route}" for route in ("follow", "unfollow")),
+    tuple(f"{stores.POSTGRES}.{unit}" for unit in ("edge", "like", "reserve")),
+)
+"""Units of about the same work: before the fit all of a group have its median cost. Some always occur in the same ratio (six
+follows to three unfollows), so a run cannot tell them apart; a prior that is an earlier fit would keep, and with each
+generation increase, whatever difference that one happened to find."""
+ALIKE_SPREAD = 0.2  # of the factor on these, relative
 AUDIENCE_SPREAD = 0.1  # of the factor on these, relative
 
 
@@ -92,6 +103,8 @@ def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
 
 
 def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
+    if label == FULL:
+        known = dataclasses.replace(known, units=levelled(known.units), off_path={})
     replayed = replay(run, known.cores)
     _require_closed(replayed)
     work = counted(replayed, known)
@@ -131,6 +144,16 @@ def slowness_of(diagnostics: Mapping[str, Any]) -> Callable[[float], float]:
     """Return how slow the machine was during a calibration run, by time (s), from the calibration's diagnostics."""
     rows = diagnostics.get("slowness", ())
     return speed.by_second([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+
+def levelled(units: Mapping[str, UnitCost]) -> dict[str, UnitCost]:
+    """Return the costs, those of each group of ALIKE set to the median of the group."""
+    made = dict(units)
+    for group in ALIKE:
+        known = [unit for unit in group if unit in units]
+        middle = float(np.median([units[unit].base_us for unit in known])) if known else 0.0
+        made |= {unit: dataclasses.replace(units[unit], base_us=middle) for unit in known}
+    return made
 
 
 def _require_closed(replayed: Replayed) -> None:
@@ -219,6 +242,7 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
     idle = _idle_windows(replayed)[closed]
     units, background = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0)
     fits: dict[str, _NodeFit] = {}
+    alike = {unit for group in ALIKE for unit in group}
     for node, cores in accounts.cores.items():
         measured = cores[closed]
         own = [unit for unit in work if unit.startswith(f"{node}.")]
@@ -234,7 +258,8 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
         if idle.any():
             background[node] = _idle_cores(columns, measured, idle, exponent, spread)
         spreads = demand.PRIOR_SPREAD if together else np.asarray(
-            [AUDIENCE_SPREAD if part == "both" else demand.PRIOR_SPREAD for _, part in names])
+            [AUDIENCE_SPREAD if part == "both" else ALIKE_SPREAD if unit in alike else demand.PRIOR_SPREAD
+             for unit, part in names])
         fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
     probed = accounts.probe_us
     slow = _slowness(fits, None if probed is None else probed[closed])

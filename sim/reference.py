@@ -135,7 +135,7 @@ class ReferenceReplication:
         engine, bindings = self.engine, self.engine.bindings
         for name, width in services.WIDTHS.items():
             node = engine.node(name, width)
-            node.realtime = name in services.REALTIME
+            node.realtime, node.threaded = name in services.REALTIME, name in stores.THREADED
             node.slowness = self._slowness
             node.off_path = calibration.off_path.get(name, 0.0)
             known = calibration.exponents.get(name)

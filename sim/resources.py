@@ -224,7 +224,8 @@ class Process:
     """One process on the host: first come, first served for `width` tasks at a time (0: any number).
 
     `realtime`: it runs before all others. `down`: it is dead, and callers get `down_status`. `quota`: its CPU limit.
-    `amortization`: how its demands fall with its load. `slowness(now)`: factor on its CPU at that second. `off_path`: share
+    `amortization`: how its demands fall with its load. `threaded`: what falls with the load is the work of threads of its
+    own (garbage collection, compilation, refreshing), for which no request waits. `slowness(now)`: factor on its CPU at that second. `off_path`: share
     of each demand that is done after the answer is on its way. `cpu_ns[i]`: CPU of slices that ended in second i.
     """
 
@@ -232,7 +233,7 @@ class Process:
         self.env, self.host, self.name, self.width = env, host, name, width or INFINITE
         self.queue: deque[Task] = deque()
         self.busy = self.demand_ns = 0
-        self.realtime = self.down = False
+        self.realtime = self.down = self.threaded = False
         self.down_status = 503
         self.quota: Quota | None = None
         self.amortization: Amortization | None = None
@@ -244,13 +245,17 @@ class Process:
     def work(self, demand_s: float) -> Task:
         """Return the event that succeeds after `demand_s` seconds of CPU at nominal cost."""
         now_s = self.env.now / NS
+        on_path = 1.0 - self.off_path
         if self.amortization is not None:
-            demand_s *= self.amortization.factor(now_s, demand_s)
+            factor = self.amortization.factor(now_s, demand_s)
+            demand_s *= factor
+            if self.threaded:
+                on_path *= self.amortization.least / factor
         if self.slowness is not None:
             demand_s *= self.slowness(now_s)
-        task = self._enter(ns(demand_s * (1.0 - self.off_path)))
-        if self.off_path > 0.0:
-            self._enter(ns(demand_s * self.off_path))
+        task = self._enter(ns(demand_s * on_path))
+        if on_path < 1.0:
+            self._enter(ns(demand_s * (1.0 - on_path)))
         return task
 
     def _enter(self, need_ns: int) -> Task:

@@ -50,21 +50,21 @@ WIDTHS = {
 def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, share: float = 0.5) -> Steps:
     """One HTTP request at the public load balancer, through gateway and mesh to `service` and back.
 
-    `share`: of the route's work at gateway and service, before the call and again after it. That of a service is
-    outside the time that it reports: it reads the request before its clock starts, and writes the answer afterwards.
+    `share`: of the route's work at gateway and service, before the call and again after it. That of a service is inside
+    the time that it reports: what the gateway waits beyond that time is the same for all routes, whatever their work.
     """
     behind = (
         Cpu(HAPROXY, "mesh", share=0.5),
         Acquire(f"{service}.seat"),
         Delay("mesh"),
-        Cpu(service, route, share=share),
         Effect("enters_service"),
+        Cpu(service, route, share=share),
         Delay("service"),
         Effect("enters_stores"),
         *inner,
         Effect("leaves_stores"),
-        Effect("leaves_service"),
         Cpu(service, route, share=share),
+        Effect("leaves_service"),
         Release(f"{service}.seat"),
         Cpu(HAPROXY, "mesh", share=0.5),
     )

@@ -42,19 +42,21 @@ class Amortization:
 
     A unit of work costs (w / `reference`)^-`exponent` of its nominal demand, w being the process' own nominal work
     (CPU seconds per second) over about `AVERAGE_S`. Below `lowest` and above `highest`, the range in which it was
-    measured, the factor stays constant. `beyond_s`: time above it; `most`: the highest work rate.
+    measured, the factor stays constant. `least`: the factor at `highest`. `beyond_s`: time above it; `most`: the highest
+    work rate.
     """
 
     AVERAGE_S = 1.0
     EVERY_S = 0.1
 
-    __slots__ = ("_factor", "_rate", "_since", "_work_s", "beyond_s", "exponent", "highest", "lowest", "most", "reference")
+    __slots__ = ("_factor", "_rate", "_since", "_work_s", "beyond_s", "exponent", "highest", "least", "lowest", "most",
+                 "reference")  # fmt: skip
 
     def __init__(self, exponent: float, reference: float, lowest: float, highest: float) -> None:
         self.exponent, self.reference, self.lowest, self.highest = exponent, reference, lowest, highest
         self._rate = self._since = self._work_s = 0.0
         self.beyond_s = self.most = 0.0
-        self._factor = self.at(lowest)
+        self._factor, self.least = self.at(lowest), self.at(highest)
 
     def copy(self) -> Amortization:
         """Return the same law for another process of the same kind."""

@@ -366,14 +366,18 @@ def enter(rows: Table, heap: Table, rings: Table, process: int, job: int, need_n
 @inline
 def work(rows: Table, floats: Table, heap: Table, rings: Table, slowness: Table, process: int, job: int, demand_s: float) -> None:
     """Let `job` wait for `demand_s` of CPU at nominal cost."""
+    own = rows[process, N_NUMBER]
+    on_path = 1.0 - floats[own, OFF_PATH]
     if rows[process, N_AMORTIZED]:
-        demand_s *= factor(rows, floats, process, demand_s)
+        cheaper = factor(rows, floats, process, demand_s)
+        demand_s *= cheaper
+        if floats[own, A_LEAST]:
+            on_path *= floats[own, A_LEAST] / cheaper
     if slowness.shape[0]:
         demand_s *= slowness[min(rows[0, NOW] // NS, slowness.shape[0] - 1)]
-    off_path = floats[rows[process, N_NUMBER], OFF_PATH]
-    enter(rows, heap, rings, process, job, ns(demand_s * (1.0 - off_path)))
-    if off_path > 0.0:
-        enter(rows, heap, rings, process, 0, ns(demand_s * off_path))
+    enter(rows, heap, rings, process, job, ns(demand_s * on_path))
+    if on_path < 1.0:
+        enter(rows, heap, rings, process, 0, ns(demand_s * (1.0 - on_path)))
 
 
 @inline

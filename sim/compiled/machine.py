@@ -158,8 +158,8 @@ class Machine:
         if law is not None:
             own[N_AMORTIZED] = 1
             self.floats[own[N_NUMBER], : A_MOST + 1] = 0.0
-            self.floats[own[N_NUMBER], [A_EXPONENT, A_REFERENCE, A_LOWEST, A_HIGHEST, A_FACTOR]] = (
-                law.exponent, law.reference, law.lowest, law.highest, law.at(law.lowest))
+            self.floats[own[N_NUMBER], [A_EXPONENT, A_REFERENCE, A_LOWEST, A_HIGHEST, A_FACTOR, A_LEAST]] = (
+                law.exponent, law.reference, law.lowest, law.highest, law.at(law.lowest), law.least if process.threaded else 0.0)
 
     def set_quota(self, process: Process) -> None:
         """Set the CPU limit of a process, at the start of a period."""
