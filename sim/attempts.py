@@ -94,7 +94,8 @@ class Attempts:
     def rows(self) -> list[Attempt]:
         """Return the attempts as objects, in order of their start."""
         columns: list[Any] = [self.numbers[name].tolist() for name in NUMBERS]
-        return [Attempt(*row) for row in zip(*columns, self.route, self.source, (tuple(page.tolist()) for page in self.pages()), strict=True)]
+        pages = [tuple(page.tolist()) for page in self.pages()]
+        return [Attempt(*row) for row in zip(*columns, self.route, self.source, pages, strict=True)]
 
 
 def texts(values: Sequence[str]) -> Texts:

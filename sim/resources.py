@@ -225,8 +225,9 @@ class Process:
 
     `realtime`: it runs before all others. `down`: it is dead, and callers get `down_status`. `quota`: its CPU limit.
     `amortization`: how its demands fall with its load. `threaded`: what falls with the load is the work of threads of its
-    own (garbage collection, compilation, refreshing), for which no request waits. `slowness(now)`: factor on its CPU at that second. `off_path`: share
-    of each demand that is done after the answer is on its way. `cpu_ns[i]`: CPU of slices that ended in second i.
+    own (garbage collection, compilation, refreshing an index), for which no request waits. `slowness(now)`: factor on its
+    CPU at that second. `off_path`: share of each demand that is done after the answer is on its way. `cpu_ns[i]`: CPU of
+    slices that ended in second i.
     """
 
     def __init__(self, env: Environment, host: Host, name: str, width: int) -> None:
