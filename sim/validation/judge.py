@@ -32,8 +32,9 @@ LEAST_LOADS, LEAST_MIXES = 3, 2
 
 @dataclass(frozen=True)
 class Judged:
-    """One cell. `structure`, `at_speed`: the error with right demands and at the machine's speed, None for CPU. `state`: counts,
-    few or unknown.
+    """One cell. `predicted`, `error`: at the speed of the machine; `as_calibrated`: the error of the prediction in the ledger.
+    `structure`: the error with right demands, None for CPU. `noise`: standard error of `error`. `state`: counts, few or
+    unknown.
     """
 
     load: str
@@ -44,8 +45,8 @@ class Judged:
     measured: float
     predicted: float
     error: float
+    as_calibrated: float
     structure: float | None
-    at_speed: float | None
     noise: float
     requests: int
     state: str
@@ -54,7 +55,8 @@ class Judged:
 @dataclass(frozen=True)
 class Row:
     """One statistic in one band. `median`, `worst`: absolute errors, None without cells. `bias`: median signed error.
-    `loads`, `mixes`: that have a cell. `verdict`: holds, misses or unknown.
+    `as_calibrated`: as `median`, of the predictions in the ledger. `loads`, `mixes`: that have a cell. `verdict`: holds,
+    misses or unknown.
     """
 
     statistic: str
@@ -64,6 +66,7 @@ class Row:
     worst: float | None
     worst_cell: str
     bias: float | None
+    as_calibrated: float | None
     loads: int
     mixes: int
     verdict: str
@@ -89,100 +92,66 @@ def _bar(statistic: str, band: str) -> float:
     return BARS[statistic][0 if band == "low" else 1]
 
 
+def _said(entry: Mapping[str, Any], run: Mapping[str, Any], part: str, key: str, statistic: str = "") -> float:
+    """Return what the model says of a run: at its speed if that was probed. `registered` in an entry is the prediction of
+    the right model, where the entry has that of a wrong one, which was not played at the speed of each run.
+    """
+
+    def value(predicted: Mapping[str, Any]) -> float:
+        found = predicted[part].get(key, {} if statistic else 0.0)
+        return float(found.get(statistic, 0.0)) if statistic else float(found)
+
+    plain, at_speed = value(entry["predicted"]), run.get("at_speed")
+    if not at_speed or key not in at_speed[part]:
+        return plain
+    registered = value(entry.get("registered", entry["predicted"]))
+    return value(at_speed) * (plain / registered if registered else 1.0)
+
+
 def _cpu(name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str) -> Iterable[Judged]:
-    predicted, mix = entry["predicted"]["cores"], entry["load"]["mix"]
     known = sorted(set.intersection(*(set(run["cores"]) for run in repeats)))
-    totals = [sum(run["cores"][node] for node in known) for run in repeats]
-    yield _cell(
-        name,
-        mix,
-        band,
-        "all",
-        "CPU",
-        totals,
-        sum(predicted.get(node, 0.0) for node in known),
-        None,
-        None,
-        0.0,
-        len(repeats) * 1000,
-    )
+    cores = entry["predicted"]["cores"]
+    totals = [
+        (sum(run["cores"][node] for node in known), sum(_said(entry, run, "cores", node) for node in known)) for run in repeats
+    ]
+    registered = sum(cores.get(node, 0.0) for node in known)
+    yield _cell(name, entry, band, "all", "CPU", totals, registered)
     for node in known:
-        values = [run["cores"][node] for run in repeats]
-        if float(np.median(values)) > PROCESS_CORES:
-            yield _cell(
-                name, mix, band, node, "process", values, predicted.get(node, 0.0), None, None, 0.0, len(repeats) * 1000
-            )
+        pairs = [(run["cores"][node], _said(entry, run, "cores", node)) for run in repeats]
+        if float(np.median([measured for measured, _ in pairs])) > PROCESS_CORES:
+            yield _cell(name, entry, band, node, "process", pairs, cores.get(node, 0.0))
 
 
 def _responses(
     name: str, entry: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]], band: str
 ) -> Iterable[Judged]:
-    predicted, mix = entry["predicted"]["routes"], entry["load"]["mix"]
+    predicted = entry["predicted"]["routes"]
     for route in sorted(set.intersection(*(set(run["routes"]) for run in repeats)) & set(predicted)):
         requests = sum(run["requests"][route] for run in repeats)
         for statistic in cells.STATISTICS:
-            values = [run["routes"][route][statistic] for run in repeats]
-            within = float(np.median([run["noise"].get(route, {}).get(statistic, 0.0) for run in repeats]))
+            pairs = [(run["routes"][route][statistic], _said(entry, run, "routes", route, statistic)) for run in repeats]
+            within = [run["noise"].get(route, {}).get(statistic, 0.0) / run["routes"][route][statistic] for run in repeats]
+            structure = [run["structure"][route][statistic] for run in repeats if route in run["structure"]]
             yield _cell(
-                name,
-                mix,
-                band,
-                route,
-                statistic,
-                values,
-                predicted[route][statistic],
-                _part(repeats, "structure", route, statistic),
-                _part(repeats, "at_speed", route, statistic),
-                within,
-                requests,
-            )
-
-
-def _part(repeats: Sequence[Mapping[str, Any]], part: str, route: str, statistic: str) -> float | None:
-    values = [run[part][route][statistic] for run in repeats if route in run[part]]
-    return float(np.median(values)) if values else None
+                name, entry, band, route, statistic, pairs, predicted[route][statistic], float(np.median(within)), requests,
+                float(np.median(structure)) if structure else None,
+            )  # fmt: skip
 
 
 def _cell(
-    load: str,
-    mix: str,
-    band: str,
-    route: str,
-    statistic: str,
-    values: Sequence[float],
-    predicted: float,
-    structure: float | None,
-    at_speed: float | None,
-    within: float,
-    requests: int,
-) -> Judged:
-    measured = float(np.median(values))
-    between = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    noise = (
-        max(within, between) * (1.2533 if len(values) > 2 else 1.0) / float(np.sqrt(len(values))) / measured
-        if measured
-        else 1.0
-    )
-    state = "counts"
-    if statistic in cells.LEAST and requests < cells.LEAST[statistic]:
-        state = "few"
-    elif noise > _bar(statistic, band) / 2:
-        state = "unknown"
-    return Judged(
-        load,
-        mix,
-        band,
-        route,
-        statistic,
-        measured,
-        predicted,
-        predicted / measured - 1.0 if measured else 0.0,
-        structure,
-        at_speed,
-        noise,
-        requests,
-        state,
-    )
+    load: str, entry: Mapping[str, Any], band: str, route: str, statistic: str, pairs: Sequence[tuple[float, float]],
+    registered: float, within: float = 0.0, requests: int = 0, structure: float | None = None,
+) -> Judged:  # fmt: skip
+    """`pairs`: (measured, predicted) of each repeat, above 0. `within`: relative standard error within one run."""
+    measured = float(np.median([one for one, _ in pairs]))
+    errors = [said / one - 1.0 for one, said in pairs]
+    error = float(np.median(errors))
+    between = float(np.std(errors, ddof=1)) if len(errors) > 1 else 0.0
+    noise = max(within, between) * (1.2533 if len(errors) > 2 else 1.0) / float(np.sqrt(len(errors)))
+    few = requests < cells.LEAST.get(statistic, 0)
+    state = "few" if few else "unknown" if noise > _bar(statistic, band) / 2 else "counts"
+    return Judged(load, entry["load"]["mix"], band, route, statistic, measured, measured * (1.0 + error), error,
+                  registered / measured - 1.0, structure, noise, requests, state)
 
 
 def rows(found: Sequence[Judged]) -> list[Row]:
@@ -198,8 +167,11 @@ def _row(found: Sequence[Judged], statistic: str, band: str) -> Row:
         by_load.setdefault(cell.load, []).append(cell)
     mixes = len({cell.mix for cell in mine})
     if not mine:
-        return Row(statistic, band, bar, None, None, "", None, 0, 0, "unknown")
-    median = float(np.median([np.median([abs(cell.error) for cell in one]) for one in by_load.values()]))
+        return Row(statistic, band, bar, None, None, "", None, None, 0, 0, "unknown")
+    median, as_calibrated = (
+        float(np.median([np.median([abs(getattr(cell, which)) for cell in one]) for one in by_load.values()]))
+        for which in ("error", "as_calibrated")
+    )
     worst = max(mine, key=lambda cell: abs(cell.error))
     holds = median <= bar and abs(worst.error) <= WORST_FACTOR * bar
     enough = len(by_load) >= LEAST_LOADS and mixes >= LEAST_MIXES
@@ -211,6 +183,7 @@ def _row(found: Sequence[Judged], statistic: str, band: str) -> Row:
         abs(worst.error),
         f"{worst.load} {worst.route}",
         float(np.median([c.error for c in mine])),
+        as_calibrated,
         len(by_load),
         mixes,
         "misses" if not holds else "holds" if enough else "unknown",
@@ -241,7 +214,7 @@ def capacity_rows(
         if entry["load"]["kind"] == "capacity" and runs.get(name):
             rate = float(entry["load"]["rate"])
             real.append((rate, float(np.median([run["routes"]["home"]["p99"] for run in runs[name]]))))
-            model.append((rate, float(entry["predicted"]["routes"]["home"]["p99"])))
+            model.append((rate, float(np.median([_said(entry, run, "routes", "home", "p99") for run in runs[name]]))))
     found = []
     for bound in (50.0, 100.0):
         measured, predicted = capacity(real, bound), capacity(model, bound)

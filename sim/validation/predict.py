@@ -1,11 +1,12 @@
 """Predictions of a validation, and what an error consists of.
 
-An error has five parts. **Total**: prediction against measurement. **At its speed**: the error that remains when the
-model knows how fast the machine was, from the run's speed probe, which nothing of the lab can influence.
-**Structure**: the error that remains when each process is given the CPU that it really used (one factor per process,
-fitted to the run itself: an oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard
-error of the measurement. A large structure error means that the model lacks something; a large CPU error with a small
-structure error that the calibration is wrong, or that the machine was faster or slower than during the calibration.
+What is judged is the prediction that `tweetlab run --on both` shows: for the speed that the machine had during the run,
+from its speed probe, which does other work than the lab. Beside it stand: **As calibrated**: the error of the prediction
+that was written to the ledger before the run, for the speed at which the machine was calibrated. **Structure**: the error
+that remains when each process is given the CPU that it really used (one factor per process, fitted to the run itself: an
+oracle, not a prediction). **CPU**: predicted against measured CPU. **Noise**: the standard error of the measurement. A
+large structure error means that the model lacks something; a large CPU error with a small structure error that the
+calibration is wrong.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ def rebuilds(table: Any, scenario: spec.Scenario) -> list[float]:
 @dataclass(frozen=True)
 class Examined:
     """One run of a load. `routes`: route -> statistic -> ms; `requests`: route -> OK ones; `noise`: route -> statistic ->
-    standard error, ms. `structure`, `at_speed`: route -> statistic -> relative error with right demands, and at the
-    machine's speed. `slowness`: of the machine against its calibration, None without a probe.
+    standard error, ms. `structure`: route -> statistic -> relative error with right demands. `at_speed`: what the model says
+    at the speed that the machine had; `slowness`: that speed against its calibration; None without a probe.
     """
 
     routes: Mapping[str, Mapping[str, float]]
@@ -140,7 +141,7 @@ class Examined:
     utilization: float
     dropped: float
     structure: Mapping[str, Mapping[str, float]]
-    at_speed: Mapping[str, Mapping[str, float]]
+    at_speed: Predicted | None
     slowness: float | None
     rebuilds: tuple[float, ...] = ()
     after_loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -176,11 +177,11 @@ def examine(run: record.Run, calibration: Calibration) -> Examined:
         for route, (_, took) in measured.items()
     }
     machine = calibrate.machine_speed(run, calibration)
-    at_speed: dict[str, dict[str, float]] = {}
+    at_speed = None
     if machine is not None:
         known = dataclasses.replace(calibration, core_speed=machine.core_speed)
         played = _play(scenario, known, replayed.seeded, replayed.tape, 2, machine.slowness)
-        at_speed = _errors(_predicted(played, scenario, known), routes)
+        at_speed = _predicted(played, scenario, known)
     return Examined(
         routes,
         {route: len(took) for route, (_, took) in measured.items()},

@@ -24,10 +24,12 @@ Rungs = Sequence[Mapping[str, Any]]
 
 
 def rival_errors(
-    found: Sequence[Judged], loads: Mapping[str, Mapping[str, Any]], calibration: Calibration
-) -> dict[str, float]:
+    found: Sequence[Judged], loads: Mapping[str, Mapping[str, Any]], calibration: Calibration,
+    slowness: Mapping[str, float] | None = None,
+) -> dict[str, float]:  # fmt: skip
     """Return predictor -> median absolute error of p95, the twin's under `twin`. `loads`: name -> ledger entry of its
-    prediction. Empty if the calibration keeps no rungs.
+    prediction. `slowness`: load -> of the machine, which the rivals' times are multiplied by. Empty if the calibration keeps
+    no rungs.
     """
     rungs = [rung for rung in calibration.diagnostics.get("rungs", ()) if rung.get("routes")]
     mine = [cell for cell in found if cell.statistic == "p95" and cell.state == "counts"]
@@ -41,7 +43,8 @@ def rival_errors(
             continue
         load = loads[cell.load]["load"]
         for name, rival in RIVALS.items():
-            errors[name].append(abs(rival(known, cell.route, float(load["rate"])) / cell.measured - 1.0))
+            slow = (slowness or {}).get(cell.load, 1.0)
+            errors[name].append(abs(slow * rival(known, cell.route, float(load["rate"])) / cell.measured - 1.0))
         errors["twin"].append(abs(cell.error))
     return {name: float(np.median(values)) for name, values in errors.items() if values}
 

@@ -85,7 +85,7 @@ def run(utilization: float = 0.5, requests: int = 20_000, noise: float = 0.1, **
         "rebuilds": [],
         "recovery_s": None,
         "structure": {"home": dict.fromkeys(cells.STATISTICS, 0.01)},
-        "at_speed": {"home": dict.fromkeys(cells.STATISTICS, 0.02)},
+        "at_speed": None,
         **changes,
     }
 
@@ -124,6 +124,26 @@ def test_too_few_requests_or_too_much_noise_are_not_counted(change: dict[str, An
 
     assert {cell.state for cell in found if cell.statistic == "mean"} == {state}
     assert {row.verdict for row in judge.rows(found) if row.statistic == "mean"} == {"unknown"}
+
+
+def test_a_prediction_is_judged_at_the_speed_of_the_machine() -> None:
+    """The machine was a tenth faster than when calibrated: 10 % off in the ledger, right for the speed that was probed."""
+    said = {"routes": {"home": dict.fromkeys(cells.STATISTICS, 10.0)}, "cores": {"gateway-1": 0.3}}
+
+    rows = verdicts([0.10, 0.10, 0.10], at_speed=said)
+
+    assert {row.verdict for row in rows.values()} == {"holds"} and rows["CPU"].median == pytest.approx(0.0)
+    assert rows["CPU"].as_calibrated == pytest.approx(0.10)
+
+
+def test_a_wrong_model_is_wrong_at_the_speed_of_the_machine_too() -> None:
+    """A mutation is not played at each run's speed: what it does to the prediction in the ledger, it does there."""
+    said = {"routes": {"home": dict.fromkeys(cells.STATISTICS, 10.0)}, "cores": {"gateway-1": 0.3}}
+    right, wrong = entry("a", "reads", 0.10), entry("a", "reads", -0.45)
+
+    found = judge.judged({"a": {**wrong, "registered": right["predicted"]}}, {"a": [run(at_speed=said)] * 3})
+
+    assert {round(cell.error, 3) for cell in found} == {-0.5}
 
 
 def test_two_loads_are_no_verdict() -> None:
@@ -168,7 +188,7 @@ def test_rivals_predict_from_the_same_rungs() -> None:
     """Each answers for a rate between two rungs, and none is absurd; the nearest rung's p95 is 18 % off."""
     known = dataclasses.replace(literature(), diagnostics={"rungs": rungs()})
     true = 8 / (1 - 220 / 400)
-    cell = judge.Judged("a", "reads", "low", "home", "p95", true, true * 1.02, 0.02, None, None, 0.01, 9_000, "counts")
+    cell = judge.Judged("a", "reads", "low", "home", "p95", true, true * 1.02, 0.02, 0.02, None, 0.01, 9_000, "counts")
 
     errors = rivals.rival_errors([cell], {"a": entry("a", "reads", 0.02, rate=220.0)}, known)
 

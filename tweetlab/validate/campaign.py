@@ -7,6 +7,7 @@ which other programs used CPU is repeated once; if that happens again it does no
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,8 @@ FOLDER = home.GALLERY / "validation"
 OVERHEAD_S = 32.0  # of one run: reset, warm caches, drain
 TRIES = 2
 KNOWN = (
-    "Noise of the machine: on a virtual machine the CPU time of the same work varies by a tenth within minutes; near "
-    "saturation every per cent of CPU is four per cent of latency.",
+    "The speed of the machine: on a virtual machine the CPU of the same work varies by a quarter within an hour, and near "
+    "saturation every per cent of CPU is four per cent of latency. The speed probe knows it to within some per cent.",
     "The kernel's scheduler lets about half of the short tasks that wake preempt at once; the model's run queue makes all of "
     "them wait for a slice, so medians beside many busy processes are too high and tails about right.",
     "Garbage collection of the JVMs is spread over their work; single pauses are not in the model.",
@@ -215,7 +216,7 @@ def conclude(
         "cells": judge.as_json(cells),
         "capacity": judge.capacity_rows(state.predictions, state.runs),
         "cache_loss": judge.cache_loss(state.predictions, state.runs),
-        "rivals": rivals.rival_errors(cells, state.predictions, calibration),
+        "rivals": rivals.rival_errors(cells, state.predictions, calibration, _slowness(state)),
         "mutations": mutations,
         "loads": [_load(entry, state.runs.get(name, ())) for name, entry in state.predictions.items()],
         "known": list(KNOWN),
@@ -240,9 +241,13 @@ def conclude(
     return summary
 
 
-def _load(entry: Mapping[str, Any], runs: Any) -> dict[str, Any]:
-    import statistics
+def _slowness(state: State) -> dict[str, float]:
+    """Return load -> the median slowness of the machine in its runs, where it was probed."""
+    probed = {load: [run["slowness"] for run in runs if run["slowness"]] for load, runs in state.runs.items()}
+    return {load: statistics.median(values) for load, values in probed.items() if values}
 
+
+def _load(entry: Mapping[str, Any], runs: Any) -> dict[str, Any]:
     used = [run["utilization"] for run in runs]
     return {
         **{key: entry["load"][key] for key in ("name", "kind", "mix", "rate")},
@@ -263,7 +268,11 @@ def _mutations(calibration: Calibration, state: State, rows: list[judge.Row]) ->
     found: dict[str, list[str]] = {}
     for name, mutate in rivals.MUTATIONS.items():
         wrong = {
-            load: {**entry, "predicted": predict.of_load(scenario_of(entry), mutate(calibration), seeds=1).as_json()}
+            load: {
+                **entry,
+                "predicted": predict.of_load(scenario_of(entry), mutate(calibration), seeds=1).as_json(),
+                "registered": entry["predicted"],
+            }
             for load, entry in judged.items()
         }
         red = [row for row in judge.rows(judge.judged(wrong, state.runs)) if row.verdict == "misses"]
