@@ -45,8 +45,9 @@ Floats = NDArray[np.float64]
 ROUNDS = 6
 SEEDS = 1
 LEAST = 30  # samples of a hop below which its delay is not changed
-MOST_STEPS = 101
-PER_STEP = 4  # samples per quantile step
+STEPS = np.linspace(0.0, 1.0, 101)  # of a delay: the last one, which has the longest of all, is one in a hundred
+HIGHEST = 0.995  # the extremes of two samples say little about a delay
+FLUSHES = 0.95  # the same of a flush: a disk that stalls once makes all writes wait that come meanwhile, in the model once each
 MOST_OFF_PATH = 0.7
 LEAD_S = 2.0  # played before each span, so that its queues are as they were
 DELIVERY = "fanout.poll"
@@ -117,7 +118,8 @@ def fit(run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Se
                 off_path |= _off_path(hop, shapes[hop.delay], off_path, wanted[hop.delay], found[hop.delay])
         for name, samples in found.items():
             if len(samples):
-                shapes[name] = _shape(np.maximum(moved(shapes[name], wanted[name], samples), 0.0), run.run_id)
+                highest = FLUSHES if name in stores.DEVICES else HIGHEST
+                shapes[name] = _shape(np.maximum(moved(shapes[name], wanted[name], samples, highest), 0.0), run.run_id)
         if len(behind) >= LEAST and len(late):
             shapes[DELIVERY] = _shape(np.maximum(moved(shapes[DELIVERY], behind, late), 0.0), run.run_id)
     return shapes, off_path, {"gap_ms": gaps}
@@ -190,16 +192,18 @@ def _late(played: Played) -> Floats:
     return np.asarray([max(0.0, row.at_s - acked[row.key]) * 1e3 for row in pushed])
 
 
-def _moved(shape: DelayShape, measured: Floats, simulated: Floats) -> Floats:
-    """Return the delay's quantiles with the gap between the two samples' quantiles added, in rising order."""
-    steps = np.linspace(0.0, 1.0, int(np.clip(len(measured) // PER_STEP, 3, MOST_STEPS)))
-    old = np.interp(steps, np.linspace(0.0, 1.0, len(shape.quantiles_ms)), shape.quantiles_ms)
-    inner = np.clip(steps, 0.005, 0.995)  # the extremes of two samples say little about a delay
+def _moved(shape: DelayShape, measured: Floats, simulated: Floats, highest: float = HIGHEST) -> Floats:
+    """Return the delay's quantiles with the gap between the two samples' quantiles added, in rising order.
+
+    `highest`: the quantile whose gap also moves all above it.
+    """
+    old = np.interp(STEPS, np.linspace(0.0, 1.0, len(shape.quantiles_ms)), shape.quantiles_ms)
+    inner = np.clip(STEPS, 0.005, highest)
     gap = np.quantile(measured, inner) - np.quantile(simulated, inner)
     return np.asarray(np.sort(old + gap), dtype=np.float64)
 
 
-def _shifted(shape: DelayShape, measured: Floats, simulated: Floats) -> Floats:
+def _shifted(shape: DelayShape, measured: Floats, simulated: Floats, highest: float = HIGHEST) -> Floats:
     """Return the delay's quantiles plus the gap between the two samples' medians."""
     return np.asarray(shape.quantiles_ms) + float(np.median(measured) - np.median(simulated))
 
