@@ -187,7 +187,7 @@ def _void(run: record.Run) -> str:
     found = accounts.of_run(run.series, accounts.stages_of(run.document))
     if not found.counts:
         programs = run.document["platform"].get("foreign_programs") or ()
-        named = ", ".join(f"{one['command']} ({one['core_s']:g} core s)" for one in programs)
+        named = ", ".join(f"{Path((one['command'].split() or ['?'])[0]).name} ({one['core_s']:g} core s)" for one in programs)
         return f"other programs used CPU in {found.dropped:.0%} of its windows" + (f": {named}" if named else "")
     return ""
 
