@@ -217,7 +217,9 @@ def after_loss(table: Any, scenario: spec.Scenario) -> dict[str, float]:
 
 
 def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
-    """Return the seconds from a cache loss to the start of the first of three 1 s windows with home p95 <= 1.5 x before."""
+    """Return the seconds from a cache loss to the start of the first of three 1 s windows with home p95 <= 1.5 x before; None
+    if there are none in the load.
+    """
     if not scenario.faults:
         return None
     at_s = scenario.faults[0].at_s
@@ -232,7 +234,7 @@ def recovery_s(table: Any, scenario: spec.Scenario) -> float | None:
         good = good + 1 if len(window) and float(np.quantile(window, 0.95)) <= bound else 0
         if good == 3:
             return float(number - 2)
-    return float(scenario.workload.load_s - at_s)
+    return None
 
 
 def _with_right_demands(

@@ -47,7 +47,7 @@ def test_both_engines_predict_the_same_cells(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(predict, "Replication", functools.partial(Replication, engine=SIMPY))
 
     assert predict.of_load(scenario, known, seeds=1) == compiled
-    assert compiled.routes["home"]["p99"] > compiled.routes["home"]["p50"] > 0.0 and compiled.recovery_s is not None
+    assert compiled.routes["home"]["p99"] > compiled.routes["home"]["p50"] > 0.0 and compiled.after_loss["p95"] > 0.0
 
 
 def responses(mean_ms: float, n: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -168,6 +168,10 @@ def test_what_follows_a_cache_loss_is_judged() -> None:
         found = judge.cache_loss({"cache_loss": lossy}, {"cache_loss": [measured]})
         return {row["statistic"]: row["verdict"] for row in found}
 
+    assert verdicts({**near, "recovery_s": None})["recovery"] == "misses"
+    lossy["predicted"]["recovery_s"] = None
+    assert verdicts({**near, "recovery_s": None})["recovery"] == "unknown"
+    lossy["predicted"]["recovery_s"] = 1.4
     assert verdicts(near) == dict.fromkeys(("mean", "p95", "recovery", "rebuilds"), "holds")
     assert verdicts(far) == dict.fromkeys(("mean", "p95", "recovery", "rebuilds"), "misses")
     assert judge.cache_loss({}, {}) == []
