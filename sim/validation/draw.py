@@ -210,8 +210,8 @@ def _cache_loss(random: np.random.Generator) -> Load:
     scenario = _scenario(
         "cache_loss",
         int(random.integers(1, 1 << 30)),
-        round(float(random.uniform(40.0, 70.0))),
-        40.0,
+        round(float(random.uniform(90.0, 120.0))),  # fast and long enough that most viewers have come back before it ends
+        70.0,
         {"home": 0.7, "user_tweets": 0.15, "post": 0.1, "like": 0.05},
         spec.Population(),
         Policies(),
