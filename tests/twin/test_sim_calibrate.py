@@ -187,3 +187,16 @@ def test_a_recorded_search_for_a_tweet_of_the_run_is_a_search_for_a_word() -> No
                          "target": [2127429994610323456, 0, 0, 2127429994610323456]})  # fmt: skip
 
     assert calibrate._targets(rows).tolist() == [0, 0, 7, 2127429994610323456]
+
+
+def test_units_of_about_the_same_work_start_alike() -> None:
+    """Follow and unfollow start from the median of the gateway's routes, whatever an earlier fit made of them."""
+    units = dict(calibration.load(harness.LITERATURE).units)
+    units["gateway-1.follow"] = dataclasses.replace(units["gateway-1.follow"], base_us=1.0)
+    units["gateway-1.unfollow"] = dataclasses.replace(units["gateway-1.unfollow"], base_us=9_000.0)
+
+    levelled = calibrate.levelled(units)
+
+    assert levelled["gateway-1.follow"].base_us == levelled["gateway-1.unfollow"].base_us == levelled["gateway-1.home"].base_us
+    assert 100.0 < levelled["gateway-1.follow"].base_us < 5_000.0
+    assert levelled["gateway-1.media"] == units["gateway-1.media"]

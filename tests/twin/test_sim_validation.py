@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reports.page import validation as page
@@ -267,3 +268,15 @@ def test_the_page_shows_every_row_and_cell() -> None:
 
     assert html.count("load_1") >= 4 and "misses" in html and "<svg" in html and "+10.0 points" in html
     assert "http" not in html.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(("slow_s", "recovers_s"), [(2.0, 2.0), (60.0, None)])
+def test_recovery_is_the_first_of_three_good_seconds(slow_s: float, recovers_s: float | None) -> None:
+    """Home reads take 5 ms, and 50 ms after the loss; three good seconds that the load no longer has are no recovery."""
+    drawn = draw.scenario("load", np.random.default_rng(5), "mixed", 12.0)
+    scenario = dataclasses.replace(drawn, faults=(spec.Fault(14.0, "cache_loss", "redis"),))
+    due_s = np.arange(scenario.measure.warm_up_s, min(scenario.workload.load_s, 40.0), 0.02)
+    took_ms = np.where((due_s >= 14.0) & (due_s < 14.0 + slow_s), 50.0, 5.0)
+    table = pd.DataFrame({"route": "home", "due": due_s * 1e3, "done": due_s * 1e3 + took_ms})
+
+    assert predict.recovery_s(table, scenario) == recovers_s
