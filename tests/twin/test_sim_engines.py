@@ -44,6 +44,7 @@ from sim.reference import Played, ReferenceReplication
 from sim.resources import Host, Pool
 from sim.speed import CoreSpeed
 from sim.state import Seeded
+from sim.stations import Amortization
 from sim.streams import Stream, exponential, lognormal, quantiles
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
 from tests.helpers import twin_harness as harness
@@ -90,7 +91,8 @@ def lab(host: type[Host] = Host) -> harness.Lab:
         engine.node(name, width)
         bound.units[f"{name}.work"] = Unit("work", 0.001, 0.0, lognormal(0.5))
     bound.nodes["urgent"].realtime = True
-    bound.nodes["threads"].off_path = 0.3
+    bound.nodes["threads"].off_path, bound.nodes["threads"].threaded = 0.3, True
+    bound.nodes["threads"].amortization = Amortization(0.4, reference=0.1, lowest=0.01, highest=0.4)
     bound.delays |= {"wait": exponential(0.002), "long": exponential(0.02), "table": quantiles((0.0, 0.001, 0.01))}
     bound.devices["log"] = GroupCommit(engine.env, Stream(SEED, "log", exponential(0.003)))
     bound.pools |= {

@@ -187,3 +187,16 @@ def test_work_off_the_path_delays_others_but_not_its_own_answer() -> None:
     machine.env.run()
 
     assert machine.ended == [("first", 0.002), ("second", 0.006)]
+
+
+def test_no_request_waits_for_what_threads_do_less_of_at_a_high_load() -> None:
+    """Idle, 4 ms of nominal work cost twice as much; the request waits for what they cost at the highest load, a quarter."""
+    machine = Machine(queue)
+    node = machine.node("store")
+    node.amortization, node.threaded = Amortization(1.0, reference=0.1, lowest=0.05, highest=0.4), True
+    machine.at(0.0, node, "search", 0.004)
+
+    machine.env.run()
+
+    assert machine.ended == [("search", 0.001)]
+    assert node.demand_ns == 8_000_000
