@@ -28,6 +28,7 @@ LEAST = {"p50": 100, "p95": 200}  # requests of a route in a rung below which it
 LADDER = 3  # rates at which a mix must occur for its stages to be rungs
 LEAST_OF_ROUTE = 40  # requests of a route in a rung for its statistics to be kept
 SETTLES_S = 1.0  # of a rung: its queues come from the rung before
+REPLICATIONS = 6  # of the replay: with two, the same calibration passed or failed by the draw
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Rung:
         return abs(self.error[statistic]) / self.allowed(statistic)
 
 
-def replayed(run: Replayed, calibration: Calibration, seeds: int = 2) -> list[Rung]:
+def replayed(run: Replayed, calibration: Calibration, seeds: int = REPLICATIONS) -> list[Rung]:
     """Return the rungs of the run that `calibration` was made from, idle stages and the warm-up left out."""
     scenario = run.scenario
     slow = slowness_of(calibration.diagnostics)

@@ -35,7 +35,7 @@ DRIFT = 0.03  # of the JVMs' CPU against that of all other processes, between tw
 PARTS = 3  # of the anchor
 WARM_WITHIN_S = 400.0  # three runs of the anchor
 RESUME_WITHIN_S = 3600.0
-FIT_S = 150.0  # of the fit and the gate, on the development machine
+FIT_S = 25.0  # of the fit and the gate, on the development machine
 RESET_S = 25.0  # reset, warm-up of the caches and drain of one run
 
 
@@ -63,7 +63,7 @@ async def full(lab: Session, screen: Screen) -> Result:
         screen.say(f"experiment of {scenario.workload.load_s / 60:.1f} min; about {left_s / 60:.0f} min left in all")
         run = await _run(lab, scenario, "tweetlab calibrate")
         _note(here, run)
-    with screen.step("fitting every cost and delay (about two minutes)"):
+    with screen.step("fitting every cost and delay (about half a minute)"):
         result = _judged(calibrate.full(run), run, here)
     _note(here, None)
     if result.refused:
