@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
 
 from reports import record
 from scenarios import loader
@@ -24,31 +23,30 @@ SCENARIO = "first_run"
 
 
 async def _calibration(lab: session.Session, screen: Screen) -> calibration.Calibration:
-    """Return the full calibration of this machine if there is one, else make a quick one.
+    """Return a quick calibration: of this machine's full one if there is one, else of the shipped one.
 
-    A quick one that is refused ends nothing: the twin then predicts with the calibration it would have refined.
+    Quick even after a full one, because the JVMs of this lab have just started and take up to three times the CPU of
+    those that `tweetlab calibrate` warms. A quick one that is refused ends nothing: the twin then predicts with the
+    calibration it would have refined.
     """
-    chosen = store.choose("", fingerprint.here())
-    if chosen.path == store.full_path(fingerprint.here()) and not chosen.foreign:
-        screen.say(f"calibration: {chosen.calibration.label}, made on this machine")
-        return chosen.calibration
-    prior = calibration.default()
+    here = fingerprint.here()
+    chosen = store.choose("", here)
+    full = chosen.path == store.full_path(here) and not chosen.foreign
+    prior = chosen.calibration if full else calibration.default()
     try:
         with screen.step("measuring this machine for the twin (a minute and a half)"):
             result = await experiment.quick(lab, screen, prior)
+        refused = result.refused
     except LabError as problem:
-        return _not_here(prior, (problem.detail,), screen)
-    if result.refused:
-        return _not_here(prior, result.refused, screen)
-    store.keep(result.calibration, store.quick_path())
-    return result.calibration
-
-
-def _not_here(shipped: calibration.Calibration, reasons: Sequence[str], screen: Screen) -> calibration.Calibration:
-    screen.warn(f"the twin is {store.NOT_HERE}; it predicts with that of {store.described(shipped)}:")
-    for reason in reasons[:3]:
+        refused = (problem.detail,)
+    if not refused:
+        store.keep(result.calibration, store.quick_path())
+        return result.calibration
+    label = prior.label if full else f"{prior.label} of {store.described(prior)}, {store.NOT_HERE}: {refused[0]}"
+    screen.warn(f"the quick calibration is refused; the twin predicts with the {label.split(':')[0]}:")
+    for reason in refused[:3]:
         screen.warn(f"  {reason}")
-    return dataclasses.replace(shipped, label=f"{shipped.label} of {store.described(shipped)}, {store.NOT_HERE}: {reasons[0]}")
+    return dataclasses.replace(prior, label=label)
 
 
 async def walk(screen: Screen, observe: bool = False) -> record.Run:

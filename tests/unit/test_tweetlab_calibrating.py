@@ -103,9 +103,10 @@ def rung(**error):
 @pytest.fixture
 def quick(monkeypatch, places):
     """The result of the demo's experiment, to be set by the test."""
-    result = SimpleNamespace(value=None)
+    result = SimpleNamespace(value=None, prior=None)
 
     async def run(lab, screen, prior):
+        result.prior = prior
         if isinstance(result.value, Exception):
             raise result.value
         return result.value
@@ -143,8 +144,20 @@ async def test_a_refused_quick_calibration_ends_nothing_and_is_named(quick, valu
 
 
 @pytest.mark.asyncio
-async def test_the_demo_does_not_measure_a_machine_that_has_a_full_calibration(quick):
+async def test_the_demo_refines_the_full_calibration_of_this_machine(quick):
+    """The JVMs of its lab are colder than those of the full one."""
     store.keep(made("full"), store.full_path(HERE))
-    quick.value = AssertionError("it was measured again")
+    quick.value = experiment.Result(made("quick"), (rung(cpu=0.01),), ())
 
-    assert (await demo._calibration(None, Screen())).label == "full"
+    assert (await demo._calibration(None, Screen())).label == "quick"
+    assert quick.prior.label == "full"
+
+
+@pytest.mark.asyncio
+async def test_a_refused_refinement_leaves_the_full_calibration(quick):
+    store.keep(made("full"), store.full_path(HERE))
+    quick.value = experiment.Result(made("quick"), (rung(cpu=0.4),), ("the CPU is off",))
+    screen = Screen()
+
+    assert (await demo._calibration(None, screen)).label == "full" and "  the CPU is off" in screen.warned
+    assert not store.quick_path().exists()

@@ -35,6 +35,10 @@ KNOWN = (
     "The kernel's scheduler lets about half of the short tasks that wake preempt at once; the model's run queue makes all of "
     "them wait for a slice, so medians beside many busy processes are too high and tails about right.",
     "Garbage collection of the JVMs is spread over their work; single pauses are not in the model.",
+    "home: a calibration without authors above the push limit does not know what merging them into a page costs; too low where "
+    "most pages do so.",
+    "home after a cache loss: rebuilds of more than about 100 reads/s saturate the timelines process for a second or two; the "
+    "model is just below that point, and too low by a factor.",
 )
 
 
