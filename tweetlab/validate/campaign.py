@@ -37,8 +37,8 @@ KNOWN = (
     "Garbage collection of the JVMs is spread over their work; single pauses are not in the model.",
     "home: a calibration without authors above the push limit does not know what merging them into a page costs; too low where "
     "most pages do so.",
-    "home after a cache loss: rebuilds of more than about 100 reads/s saturate the timelines process for a second or two; the "
-    "model is just below that point, and too low by a factor.",
+    "home after a cache loss: at 100 reads/s a third of the pages of the first second are read directly from the durable "
+    "stores, in the model none; too low by a factor of three there.",
 )
 
 
