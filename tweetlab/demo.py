@@ -31,7 +31,7 @@ async def _calibration(lab: session.Session, screen: Screen) -> calibration.Cali
     """
     here = fingerprint.here()
     chosen = store.choose("", here)
-    full = chosen.path == store.full_path(here) and not chosen.foreign
+    full = chosen.path == store.full_path(here)
     prior = chosen.calibration if full else calibration.default()
     try:
         with screen.step("measuring this machine for the twin (a minute and a half)"):
@@ -42,11 +42,11 @@ async def _calibration(lab: session.Session, screen: Screen) -> calibration.Cali
     if not refused:
         store.keep(result.calibration, store.quick_path())
         return result.calibration
-    label = prior.label if full else f"{prior.label} of {store.described(prior)}, {store.NOT_HERE}: {refused[0]}"
-    screen.warn(f"the quick calibration is refused; the twin predicts with the {label.split(':')[0]}:")
+    label = prior.label if full else store.foreign_label(prior)
+    screen.warn(f"the quick calibration is refused; the twin predicts with the {label}:")
     for reason in refused[:3]:
         screen.warn(f"  {reason}")
-    return dataclasses.replace(prior, label=label)
+    return prior if full else dataclasses.replace(prior, label=f"{label}: {refused[0]}")
 
 
 async def walk(screen: Screen, observe: bool = False) -> record.Run:

@@ -42,8 +42,8 @@ def rival_errors(
         if len(known) < 3:
             continue
         load = loads[cell.load]["load"]
+        slow = (slowness or {}).get(cell.load, 1.0)
         for name, rival in RIVALS.items():
-            slow = (slowness or {}).get(cell.load, 1.0)
             errors[name].append(abs(slow * rival(known, cell.route, float(load["rate"])) / cell.measured - 1.0))
         errors["twin"].append(abs(cell.error))
     return {name: float(np.median(values)) for name, values in errors.items() if values}

@@ -84,8 +84,13 @@ def _judged(path: Path, here: dict[str, Any]) -> Chosen:
     loaded = calibration.load(path)
     foreign = tuple(fingerprint.differences(loaded.fingerprint, here)) if here else ()
     if foreign:
-        loaded = dataclasses.replace(loaded, label=f"{loaded.label} of {described(loaded)}, {NOT_HERE}")
+        loaded = dataclasses.replace(loaded, label=foreign_label(loaded))
     return Chosen(loaded, path, foreign)
+
+
+def foreign_label(made: Calibration) -> str:
+    """Return the label of a calibration that does not hold for this machine."""
+    return f"{made.label} of {described(made)}, {NOT_HERE}"
 
 
 def described(made: Calibration) -> str:
