@@ -12,7 +12,7 @@ the twin marks such a prediction IN-SAMPLE.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ ALIKE: tuple[tuple[str, ...], ...] = (
     tuple(f"{services.GENERATOR}.{route}" for route in ONE_EXCHANGE),
     tuple(f"{services.USERS}.{route}" for route in ("follow", "unfollow")),
     tuple(f"{stores.POSTGRES}.{unit}" for unit in ("edge", "like", "reserve")),
+    tuple(f"{stores.REDIS}.{unit}" for unit in ("begin", "fill", "complete")),
 )
 """Units of about the same work: before the fit all of a group have its median cost. Some always occur in the same ratio (six
 follows to three unfollows), so a run cannot tell them apart; a prior that is an earlier fit would keep, and with each
@@ -84,13 +85,14 @@ class Replayed:
     utilization: NDArray[np.float64]
 
 
-def full(run: record.Run, prior: Calibration | None = None) -> Calibration:
+def full(run: record.Run, lists: record.Run | None = None, prior: Calibration | None = None) -> Calibration:
     """Return the calibration of one finished run that has an idle stage and ladders of load.
 
-    `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
-    record has too few operations or no CPU series, or if too many of its windows do not close.
+    `lists`: a run with longer lists and more pulled authors, which adds its windows to those of the fit of CPU. `prior`: values
+    for what the runs cannot determine; None for the shipped default. Raises WrongInput if a record has too few operations or
+    no CPU series, or if too many of its windows do not close.
     """
-    return _fitted(run, prior or default(), FULL)
+    return _fitted([run] if lists is None else [run, lists], prior or default(), FULL)
 
 
 def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
@@ -99,28 +101,31 @@ def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
     `prior`: None for the shipped default. The ratios between units of work stay those of the prior, and so do delays of
     hops that are rare in the run. Raises WrongInput as `full`.
     """
-    return _fitted(run, prior or default(), QUICK)
+    return _fitted([run], prior or default(), QUICK)
 
 
-def _fitted(run: record.Run, known: Calibration, label: str) -> Calibration:
+def _fitted(runs: Sequence[record.Run], known: Calibration, label: str) -> Calibration:
     if label == FULL:
         known = dataclasses.replace(known, units=levelled(known.units), off_path={})
-    replayed = replay(run, known.cores)
-    _require_closed(replayed)
-    work = counted(replayed, known)
-    units, background, exponents, cpu = demands(replayed, work, known, together=label == QUICK)
+    measured = [Measured.of(run, known) for run in runs]
+    run, replayed = runs[0], measured[0].replayed
+    units, background, exponents, cpu = demands(measured, known, together=label == QUICK)
     with_cpu = dataclasses.replace(known, units=units, background_cores=background, exponents=exponents,
                                    core_speed=core_speed_of(run) or known.core_speed)
     shapes, off_path, hops = delays.fit(run, replayed.scenario, with_cpu, replayed.seeded, replayed.tape, low_load(replayed),
                                         slowness_of(cpu), shift=label == QUICK)
     source = provenance(run, len(replayed.tape))
+    if label == QUICK:
+        source["ratios_of"] = dict(known.provenance)
+    else:
+        source["runs"] = [one.run_id for one in runs]
     return dataclasses.replace(
         with_cpu,
         label=label,
         delays=shapes,
         off_path=off_path,
         in_sample_of=run.run_id,
-        provenance={**source, "ratios_of": dict(known.provenance)} if label == QUICK else source,
+        provenance=source,
         diagnostics={**cpu, "delays": hops, "dropped_windows": round(replayed.accounts.dropped, 3)},
     )
 
@@ -229,27 +234,57 @@ def _targets(rows: pd.DataFrame) -> np.ndarray:
 
 # ---- CPU -------------------------------------------------------------------------------------------------
 
-def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: bool = False,
+@dataclass(frozen=True)
+class Measured:
+    """The windows of one run that the fit of CPU uses. `work`: what the run's operations cause, as the model counts it.
+
+    `spans`: (start, end), s; `idle`: bool, shape (windows,); `cores`: node -> CPU, shape (windows,).
+    """
+
+    replayed: Replayed
+    work: Work
+    spans: list[tuple[float, float]]
+    idle: NDArray[np.bool_]
+    cores: dict[str, NDArray[np.float64]]
+    probed_us: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, run: record.Run, calibration: Calibration) -> Measured:
+        """Read a run and count its work. Raises WrongInput as `full`."""
+        replayed = replay(run, calibration.cores)
+        _require_closed(replayed)
+        accounts = replayed.accounts
+        kept = accounts.closed & (accounts.starts_s >= replayed.scenario.measure.warm_up_s - 1.0)
+        return cls(
+            replayed,
+            counted(replayed, calibration),
+            list(zip(accounts.starts_s[kept].tolist(), accounts.ends_s[kept].tolist(), strict=True)),
+            _idle_windows(replayed)[kept],
+            {node: cores[kept] for node, cores in accounts.cores.items()},
+            None if accounts.probe_us is None else accounts.probe_us[kept],
+        )
+
+
+def demands(runs: Sequence[Measured], prior: Calibration, *, together: bool = False,
             ) -> tuple[dict[str, UnitCost], dict[str, float], dict[str, Exponent], dict[str, Any]]:
-    """Return (units, background cores, exponents, diagnostics by node) from a run's accounts and its counted work.
+    """Return (units, background cores, exponents, diagnostics by node) from the windows of runs on one machine.
 
     All CPU of a listed process that the model does not have (the runner, the supervisor) becomes background.
-    `together`: fit one factor for all units of a process.
+    `together`: fit one factor for all units of a process. Diagnostics by window are those of the first run.
     """
-    accounts = replayed.accounts
-    closed = accounts.closed & (accounts.starts_s >= replayed.scenario.measure.warm_up_s - 1.0)
-    spans = list(zip(accounts.starts_s[closed].tolist(), accounts.ends_s[closed].tolist(), strict=True))
-    idle = _idle_windows(replayed)[closed]
+    first = runs[0]
+    idle = np.concatenate([run.idle for run in runs])
     units, background = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0)
     fits: dict[str, _NodeFit] = {}
     alike = {unit for group in ALIKE for unit in group}
-    for node, cores in accounts.cores.items():
-        measured = cores[closed]
-        own = [unit for unit in work if unit.startswith(f"{node}.")]
+    for node in first.cores:
+        measured = np.concatenate([run.cores.get(node, np.zeros(len(run.spans))) for run in runs])
+        own = [unit for unit in dict.fromkeys(unit for run in runs for unit in run.work) if unit.startswith(f"{node}.")]
         if not own or len(measured) < 5:
             background[node] = float(np.median(measured)) if len(measured) else 0.0
             continue
-        design, names = _design(own, work, prior, spans)
+        names = _columns(own, prior)
+        design = np.vstack([_design(names, run, prior) for run in runs])
         exponent, spread = EXPONENTS.get(node, OTHER)
         if together and node in prior.exponents:
             exponent, spread = prior.exponents[node].exponent, QUICK_SPREAD
@@ -261,8 +296,9 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
             [AUDIENCE_SPREAD if part == "both" else ALIKE_SPREAD if unit in alike else demand.PRIOR_SPREAD
              for unit, part in names])
         fits[node] = _NodeFit(own, names, columns, measured, demand.Prior(background[node], exponent, spread, spreads))
-    probed = accounts.probe_us
-    slow = _slowness(fits, None if probed is None else probed[closed])
+    known = [run.probed_us for run in runs if run.probed_us is not None]
+    probed = np.concatenate(known) if len(known) == len(runs) else None
+    slow = _slowness(fits, probed)
     exponents, diagnostics = dict[str, Exponent](), dict[str, Any]()
     for node, one in fits.items():
         fitted = one.fit(slow)
@@ -275,9 +311,11 @@ def demands(replayed: Replayed, work: Work, prior: Calibration, *, together: boo
             "residual": round(fitted.residual, 4),
             "mean_cores": round(float(one.measured.mean()), 5),
         }
-    slowness = [[start, end, round(float(value), 4)] for (start, end), value in zip(spans, slow, strict=True)]
-    found = {"cpu": diagnostics, "slowness": slowness}
-    return units, background, exponents, found if probed is None else {**found, "probe_us": float(np.median(probed[closed]))}
+    slowness = [[start, end, round(float(value), 4)] for (start, end), value in zip(first.spans, slow, strict=False)]
+    found: dict[str, Any] = {"cpu": diagnostics, "slowness": slowness}
+    if probed is not None:
+        found["probe_us"] = float(np.median(probed[: len(first.spans)]))
+    return units, background, exponents, found
 
 
 @dataclass(frozen=True)
@@ -350,27 +388,30 @@ def _idle_windows(replayed: Replayed) -> NDArray[np.bool_]:
                        for stage, closed in zip(replayed.accounts.stage, replayed.accounts.closed, strict=True)])
 
 
-def _design(units: list[str], work: Work, prior: Calibration,
-            spans: list[tuple[float, float]]) -> tuple[NDArray[np.float64], list[tuple[str, str]]]:
-    """Return the cores that the prior expects, shape (windows, columns), and (unit, part) of each column.
+def _columns(units: list[str], prior: Calibration) -> list[tuple[str, str]]:
+    """Return (unit, part) of each column of the design.
 
     A unit with a cost per item has two columns, so that a and b of a + b * n are separate.
     """
-    columns, names = [], []
+    names: list[tuple[str, str]] = []
     for unit in units:
-        counts, sizes = work[unit]
         cost = prior.units[unit]
         if unit in AUDIENCE:
-            base_us, item_us = AUDIENCE[unit]
-            cores = demand.work_in(spans, counts) * base_us + demand.work_in(spans, sizes) * item_us
-            columns.append(cores * 1e-6)
             names.append((unit, "both"))
-            continue
-        for part, by_second, price_us in (("base", counts, cost.base_us), ("item", sizes, cost.per_item_us)):
-            if price_us > 0.0:
-                columns.append(demand.work_in(spans, by_second) * price_us * 1e-6)
-                names.append((unit, part))
-    return np.column_stack(columns), names
+        else:
+            names += [(unit, part) for part, price_us in (("base", cost.base_us), ("item", cost.per_item_us)) if price_us > 0.0]
+    return names
+
+
+def _design(names: list[tuple[str, str]], run: Measured, prior: Calibration) -> NDArray[np.float64]:
+    """Return the cores that the prior expects in each window of a run, shape (windows, columns)."""
+    columns = []
+    for unit, part in names:
+        counts, sizes = (demand.work_in(run.spans, by_second) for by_second in run.work.get(unit, ((0.0,), (0.0,))))
+        base_us, item_us = AUDIENCE.get(unit, (prior.units[unit].base_us, prior.units[unit].per_item_us))
+        expected = {"base": counts * base_us, "item": sizes * item_us, "both": counts * base_us + sizes * item_us}
+        columns.append(expected[part] * 1e-6)
+    return np.column_stack(columns)
 
 
 def _costs(

@@ -134,6 +134,7 @@ class Model:
         return {
             "queue_too_long": self._queue_too_long,
             "over_limit": self._over_limit,
+            "any_pulled": lambda job: bool(self.world.pulled),
             "lists_missing": self._lists_missing,
             "authors_absent": lambda job: bool(job.ctx.absent),
             "author_absent": self._author_absent,
@@ -179,6 +180,7 @@ class Model:
             "one": lambda job: 1.0,
             "page": lambda job: len(job.ctx.page),
             "cold": lambda job: len(job.ctx.cold),
+            "pulled_authors": lambda job: len(world.pulled),
             "merged_lists": lambda job: len(job.ctx.pulled),
             "absent": lambda job: len(job.ctx.absent),
             "lists": lambda job: len(world.followings_of(job.ctx.user)) + 1,
@@ -186,7 +188,9 @@ class Model:
             "timeline_entries": lambda job: min(
                 cap, (len(world.followings_of(job.ctx.user)) + 1) * self.history_tweets
             ),
+            "source_entries": lambda job: (len(world.followings_of(job.ctx.user)) + 1) * self.history_tweets,
             "author_entries": lambda job: self.history_tweets,
+            "kept": lambda job: len(world.recent_of(job.item[1])),
             "audience": lambda job: job.ctx.audience,
             "batch": lambda job: len(job.ctx.page) if job.ctx.topic in BY_TWEET else len(job.ctx.batch),
             "chunk": lambda job: job.item,
@@ -293,6 +297,9 @@ class Model:
         def page_is_hot(job: Job) -> None:
             world.hot.update(job.ctx.cold)
 
+        def author_is_hot(job: Job) -> None:
+            world.hot.update(world.recent_of(job.item[1]))
+
         def list_begins(job: Job) -> None:
             job.ctx.epoch = world.losses
 
@@ -305,8 +312,8 @@ class Model:
                 world.complete(*job.item)
 
         reads = (
-            home_page, author_page, one_tweet, event_page, found_page, read_directly, batch_is_hot, page_is_hot, list_begins,
-            sources_known, list_completed,
+            home_page, author_page, one_tweet, event_page, found_page, read_directly, batch_is_hot, page_is_hot, author_is_hot,
+            list_begins, sources_known, list_completed,
         )  # fmt: skip
         return {read.__name__: read for read in reads}
 

@@ -103,7 +103,9 @@ def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) 
 
 
 def _home() -> Steps:
-    read = stores.redis("home_read", "merged_lists")
+    # Every read names all pulled authors; the script looks up which of them the reader follows.
+    named = (Cpu(TIMELINES, "pulled", "pulled_authors"), Cpu(stores.REDIS, "pulled", "pulled_authors"))
+    read = (Branch("any_pulled", named), *stores.redis("home_read", "merged_lists"))
     missing = (Acquire("rebuilds"), Each("missing_lists", stores.missing_list(TIMELINES)), Release("rebuilds"), *read)
     truth = (
         Acquire("rebuilds"),

@@ -77,9 +77,14 @@ def build(read: Steps, size: str) -> Steps:
 
 
 def author_list(service: str) -> Steps:
-    """An author's tweets: one Cassandra read, with bounded concurrency per process."""
-    read = (Acquire(f"{service}.author_reads"), *cassandra("author_read"), Release(f"{service}.author_reads"))
-    return build((*read, Cpu(service, "author_list")), "author_entries")
+    """An author's tweets: one Cassandra read, with bounded concurrency per process; the newest are kept in the hot cache."""
+    return build((*_author_rows(service), *redis("fill", "kept"), Effect("author_is_hot")), "author_entries")
+
+
+def _author_rows(service: str) -> Steps:
+    pool = f"{service}.author_reads"
+    read = (Acquire(pool), *cassandra("author_read", "author_entries"), Release(pool))
+    return (*read, Cpu(service, "author_list", "author_entries"))
 
 
 def following_list() -> Steps:
@@ -101,7 +106,7 @@ def home_list(service: str) -> Steps:
         Effect("sources_known"),
         *redis("lists_read", "lists"),
         Branch("authors_absent", absent),
-        Cpu(service, "rebuild", "lists"),
+        Cpu(service, "rebuild", "source_entries"),
     )
     return build(read, "timeline_entries")
 
@@ -134,6 +139,4 @@ def visibility(service: str) -> Steps:
 
 def from_truth(service: str, authors: str) -> Steps:
     """A page read from Cassandra, one author at a time, while Redis is down. `authors`: a list of items."""
-    pool = f"{service}.author_reads"
-    rows = (Acquire(pool), *cassandra("author_read"), Release(pool), Cpu(service, "author_list"))
-    return (Each(authors, rows), Effect("read_directly"))
+    return (Each(authors, _author_rows(service)), Effect("read_directly"))

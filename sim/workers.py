@@ -53,7 +53,7 @@ def _edge_changed() -> Steps:
     followed = (
         *stores.redis("own"),
         *stores.redis("own"),
-        *stores.cassandra("author_read"),
+        *stores.cassandra("author_read", "author_entries"),
         *stores.redis("complete", "author_entries"),
         Effect("back_filled"),
     )

@@ -170,6 +170,8 @@ def predicate(rows: Table, floats: Table, contexts: Table, users: Table, edges: 
         process = process_of(rows, contexts, ctx, SEARCH)
         at = extra.shape[0] - 1 - contexts[ctx, C_TARGET] if contexts[ctx, C_INDEX] % OWN_WORDS else contexts[ctx, C_INDEX]
         return extra[at, X_BAND] != process or now_ns / 1e9 >= extra[at, X_BAND_AT] / 1e9 + BAND_TTL_S
+    if code == 17:
+        return rows[0, PULLED] != 0
     process = process_of(rows, contexts, ctx, (code - 20) >> 1)
     read_ns = rows[process, V_PRIVACY]
     age_s = now_ns / 1e9 - read_ns / 1e9
@@ -209,6 +211,12 @@ def size(rows: Table, contexts: Table, users: Table, knobs: Table, job: int, cod
         return min(knobs[CAP], (users[contexts[ctx, C_USER], U_FOLLOWING + 1] + 1) * knobs[HISTORY])
     if code == 9:
         return knobs[HISTORY]
+    if code == 13:
+        return (users[contexts[ctx, C_USER], U_FOLLOWING + 1] + 1) * knobs[HISTORY]
+    if code == 14:
+        return float(users[rows[job, J_ITEM], U_RECENT])
+    if code == 15:
+        return float(rows[0, PULLED])
     if code == 10:
         return float(contexts[ctx, C_AUDIENCE])
     if code == 11:
@@ -320,8 +328,8 @@ def fan_out_decided(rows: Table, contexts: Table, users: Table, edges: Table, kn
     contexts[ctx, C_AUDIENCE], contexts[ctx, C_PATH], contexts[ctx, C_CHANGED] = audience, path, change != NO_MODE
     if change != NO_MODE:
         users[user, U_MODE], users[user, U_MODE_MS] = change, now_ms
+        rows[0, PULLED] += 1 - edges[edges.shape[0] - 1 - user]
         edges[edges.shape[0] - 1 - user] = 1
-        rows[0, PULLED] = 1
 
 
 @jit
@@ -414,6 +422,10 @@ def effect(rows: Table, contexts: Table, users: Table, tweets: Table, edges: Tab
         extra[at, X_BAND], extra[at, X_BAND_AT] = process_of(rows, contexts, ctx, SEARCH), rows[0, NOW]
     elif code == 24:
         extra[contexts[ctx, C_INDEX], X_EDGE] = 1
+    elif code == 25:
+        author = rows[job, J_ITEM]
+        for place in range(users[author, U_RECENT]):
+            tweets[users[author, U_RECENT + 1 + place], W_HOT] = 1
     elif code >= 30:
         process = process_of(rows, contexts, ctx, code - 30)
         rows[process, V_PRIVACY], rows[process, V_READING] = rows[0, NOW], 0
@@ -424,13 +436,13 @@ def effect(rows: Table, contexts: Table, users: Table, tweets: Table, edges: Tab
 PREDICATES = {
     "cache_away": 0, "queue_too_long": 1, "over_limit": 2, "lists_missing": 3, "page_is_cold": 4, "authors_absent": 5,
     "author_absent": 6, "item_is_home": 7, "item_is_following": 8, "is_pushed": 9, "is_follow": 10, "creates": 11,
-    "had_tweet": 12, "changes_mode": 13, "edge_cached": 14, "index_view_is_old": 15, "band_unknown": 16,
+    "had_tweet": 12, "changes_mode": 13, "edge_cached": 14, "index_view_is_old": 15, "band_unknown": 16, "any_pulled": 17,
     **{f"{one}.privacy_expired": 20 + 2 * FLEET[one] for one in services.READERS},
     **{f"{one}.privacy_ages": 21 + 2 * FLEET[one] for one in services.READERS},
 }  # fmt: skip
 SIZES = {
     "one": 1, "page": 2, "cold": 3, "merged_lists": 4, "absent": 5, "lists": 6, "followings": 7, "timeline_entries": 8,
-    "author_entries": 9, "audience": 10, "batch": 11, "chunk": 12,
+    "author_entries": 9, "audience": 10, "batch": 11, "chunk": 12, "source_entries": 13, "kept": 14, "pulled_authors": 15,
 }  # fmt: skip
 ITEMS = {
     "missing_lists": 1, "absent_authors": 2, "absent_followings": 3, "absent_followers": 4, "all_authors": 5, "the_author": 6,
@@ -439,7 +451,7 @@ EFFECT_NAMES = (
     "home_page", "author_page", "one_tweet", "event_page", "found_page", "read_directly", "batch_is_hot", "page_is_hot",
     "list_begins", "sources_known", "list_completed", "tweet_durable", "tweet_deleted", "follow", "approve", "unfollow",
     "back_filled", "lists_dropped", "pushed", "fan_out_decided", "delivered", "indexed", "index_view_opened", "band_known",
-    "edge_stores",
+    "edge_stores", "author_is_hot",
 )  # fmt: skip
 EFFECTS_BY_NAME = {
     **{name: number for number, name in enumerate(EFFECT_NAMES)},

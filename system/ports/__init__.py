@@ -18,12 +18,13 @@ from system.ports.likes import Like, LikeCount, LikeCounts, LikeStore
 from system.ports.limits import LimitStore, Quota, QuotaState
 from system.ports.log import Consumer, EventLog, Record
 from system.ports.media import MediaEdge, MediaState, MediaStore, Medium
-from system.ports.timelines import Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
+from system.ports.timelines import IS_COMPLETE, Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
 from system.ports.tokens import Grant, TokenStore
 from system.ports.tweets import OutboxRow, TweetStore
 from system.ports.users import AuthorMode, Edge, LeaseStore, Mode, ProtectedUsers, Publish, User, UserDirectory
 
 __all__ = [
+    "IS_COMPLETE",
     "MAX_HIDDEN",
     "Ask",
     "AuthorMode",

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 from system.kernel.events import Tweet
 
+IS_COMPLETE = ""  # what `TimelineCache.begin` returns, instead of a token, for a list that is complete
+
 
 class Kind(enum.StrEnum):
     """The cached lists. The value is the prefix of their Redis keys."""
@@ -105,7 +107,7 @@ class TimelineCache(Protocol):
     async def begin(self, kind: Kind, owner: int) -> str | None:
         """Mark the list *building* and return the owner's token.
 
-        None if another building marker or a complete list exists.
+        None if another owner is building it, IS_COMPLETE if it is complete: then nothing is changed.
         """
         ...
 

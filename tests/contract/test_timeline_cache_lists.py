@@ -10,7 +10,7 @@ import asyncio
 import pytest
 
 from system.kernel import ids
-from system.ports import Entry, Kind
+from system.ports import IS_COMPLETE, Entry, Kind
 from tests.helpers.cached_lists import ADA, BOB, CLEO, DAN, EVE, build, numbers, tweet
 
 
@@ -25,12 +25,12 @@ async def test_a_list_that_nobody_built_is_absent(timelines) -> None:
 
 
 async def test_one_rebuild_owns_a_list(timelines) -> None:
-    """`begin` returns a token to the first caller, and None while the list is building or complete."""
+    """`begin` returns a token to the first caller, None while the list is being built, IS_COMPLETE once it is complete."""
     token = await timelines.begin(Kind.HOME, ADA)
     assert await timelines.begin(Kind.HOME, ADA) is None
     assert await timelines.page(Kind.HOME, ADA, None, 10) is None
     assert await timelines.complete(Kind.HOME, ADA, token, [tweet(1)], 0)
-    assert await timelines.begin(Kind.HOME, ADA) is None
+    assert await timelines.begin(Kind.HOME, ADA) == IS_COMPLETE
     assert not await timelines.complete(Kind.HOME, ADA, token, [tweet(2)], 0)
     assert numbers((await timelines.page(Kind.HOME, ADA, None, 10)).entries) == [1]
 

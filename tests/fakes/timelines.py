@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from system.kernel import clock as clocks
 from system.kernel.events import Tweet
 from system.kernel.policies import Policies
-from system.ports import Chunk, Entry, HomePage, Kind, ListPage
+from system.ports import IS_COMPLETE, Chunk, Entry, HomePage, Kind, ListPage
 
 USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
 
@@ -128,8 +128,9 @@ class MemoryTimelines:
     # ---- building
 
     async def begin(self, kind: Kind, owner: int) -> str | None:
-        if self._live(kind, owner) is not None:
-            return None
+        live = self._live(kind, owner)
+        if live is not None:
+            return IS_COMPLETE if live.complete else None
         token = f"~memory-{next(self._numbers)}"
         ends_ns = self._clock.monotonic_ns() + self._knobs.timeline.building_ttl_s * 1e9
         self._lists[kind, owner] = _List(self._epoch, token, ends_ns)

@@ -217,6 +217,27 @@ async def test_rebuilds_beyond_the_limit_are_refused(bench):
     assert refusal.value.retry_after_s == 1.0 and refusal.value.definite
 
 
+async def test_a_rebuild_that_waited_uses_the_list_that_another_has_completed(bench):
+    """Two reads of one reader, one slot: the second finds the list complete once it is its turn. It must read that list, not
+    every author's tweets from Cassandra."""
+    narrow = with_knobs(bench, replace(bench.knobs, timeline=replace(bench.knobs.timeline, rebuild_concurrency=1)))
+    reader, author = await narrow.people(2)
+    await narrow.ports.users.follow(reader, author)
+    posted = await narrow.post(author, 3)
+    process = narrow.timelines()
+
+    with held("build.home.after_begin", owner=reader) as rebuild:
+        first = asyncio.create_task(process.home(reader, newest(5), Spent()))
+        await rebuild.reached()
+        second = asyncio.create_task(process.home(reader, newest(5), Spent()))
+        await asyncio.sleep(0.1)
+        rebuild.release()
+        pages = await asyncio.gather(first, second)
+
+    assert [page.source for page in pages] == ["rebuild", "rebuild"]
+    assert [[tweet.id for tweet in page.tweets] for page in pages] == [posted[::-1]] * 2
+
+
 async def test_readers_are_served_from_cassandra_while_another_process_rebuilds(bench):
     """Point 7. While another process holds the building mark, a page comes directly from Cassandra, and is complete."""
     reader, author = await bench.people(2)

@@ -64,7 +64,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
 @pytest.fixture(scope="module")
 def calibrated(ladder: record.Run) -> Calibration:
     """Return the full calibration from that record."""
-    return calibrate.full(ladder, calibration.load(harness.LITERATURE))
+    return calibrate.full(ladder, prior=calibration.load(harness.LITERATURE))
 
 
 def test_the_file_states_its_source(calibrated: Calibration, ladder: record.Run, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Runs the calibration experiments on a lab and fits the twin to them.
 
-    full   warm the JVMs -> idle, ladders, one route at a time, cache losses -> fit -> gate      at most 15 minutes
+    full   warm the JVMs -> idle, ladders, one route at a time, cache losses
+           -> longer lists, pulled authors -> fit -> gate                                        at most 15 minutes
     quick  the same in 90 s: warm-up, idle, three rungs, a cache loss -> one factor per process -> gate
 
 A calibration that does not reproduce its own run within the gate's bars is refused. A full one that was interrupted
-after its experiment resumes with the fit.
+after a run of its experiment resumes with what is left.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tweetlab.lab.session import Session
 from tweetlab.run import runner
 from tweetlab.terminal import Screen
 
-WARM, FULL, QUICK = "calibrate_warm", "calibrate_full", "calibrate_quick"
+WARM, FULL, LISTS, QUICK = "calibrate_warm", "calibrate_full", "calibrate_lists", "calibrate_quick"
 JVMS = ("cassandra-1", "elasticsearch-1", "kafka-1")
 DRIFT = 0.03  # of the JVMs' CPU against that of all other processes, between two parts of the anchor
 PARTS = 3  # of the anchor
@@ -55,17 +56,20 @@ class Result:
 async def full(lab: Session, screen: Screen) -> Result:
     """Return the full calibration of this machine. Raises Refused where it cannot be measured or fails its gate."""
     here = fingerprint.here()
-    run = _finished_before(here, screen)
-    if run is None:
-        scenario = loader.load(FULL)
-        left_s = scenario.workload.load_s + RESET_S + FIT_S
+    runs = _finished_before(here, screen)
+    wanted = [loader.load(name) for name in (FULL, LISTS)]
+    left_s = sum(scenario.workload.load_s + RESET_S for scenario in wanted[len(runs):]) + FIT_S
+    if not runs:
         await _warm(lab, screen, left_s)
-        screen.say(f"experiment of {scenario.workload.load_s / 60:.1f} min; about {left_s / 60:.0f} min left in all")
-        run = await _run(lab, scenario, "tweetlab calibrate")
-        _note(here, run)
+    for scenario in wanted[len(runs):]:
+        screen.say(f"{scenario.name}, {scenario.workload.load_s / 60:.1f} min of load; about {left_s / 60:.0f} min left in all")
+        runs.append(await _run(lab, scenario, "tweetlab calibrate"))
+        _note(here, runs)
+        left_s -= scenario.workload.load_s + RESET_S
+    run, lists = runs
     with screen.step("fitting every cost and delay (about half a minute)"):
-        result = _judged(calibrate.full(run), run, here)
-    _note(here, None)
+        result = _judged(calibrate.full(run, lists), run, here)
+    _note(here, [])
     if result.refused:
         raise Refused(
             "The calibration does not reproduce its own run and was not kept. "
@@ -150,28 +154,28 @@ def _state() -> Path:
     return home.ROOT / ".tweetlab" / "calibrate.json"
 
 
-def _note(here: dict[str, Any], run: record.Run | None) -> None:
-    """Note a finished experiment that is not fitted yet; None: nothing is left to resume."""
-    if run is None:
+def _note(here: dict[str, Any], runs: list[record.Run]) -> None:
+    """Note the finished runs of an experiment that is not fitted yet; with none nothing is left to resume."""
+    if not runs:
         _state().unlink(missing_ok=True)
         return
     _state().parent.mkdir(exist_ok=True)
-    _state().write_text(json.dumps({"fingerprint": here, "run": str(run.path), "at": time.time()}))
+    _state().write_text(json.dumps({"fingerprint": here, "runs": [str(run.path) for run in runs], "at": time.time()}))
 
 
-def _finished_before(here: dict[str, Any], screen: Screen) -> record.Run | None:
-    """Return the experiment of an interrupted calibration of this machine; None if there is none."""
+def _finished_before(here: dict[str, Any], screen: Screen) -> list[record.Run]:
+    """Return the runs of an interrupted calibration of this machine; none if there was none."""
     from sim import fingerprint as fingerprints
 
     try:
         known = json.loads(_state().read_text())
         if time.time() - float(known["at"]) > RESUME_WITHIN_S or fingerprints.differences(known["fingerprint"], here):
-            return None
-        run = record.read(Path(known["run"]))
+            return []
+        runs = [record.read(Path(path)) for path in known["runs"]]
     except (OSError, ValueError, KeyError, CouldNotRun):
-        return None
-    screen.say(f"resuming an interrupted calibration with its run {run.run_id}")
-    return run
+        return []
+    screen.say(f"resuming an interrupted calibration with {', '.join(run.run_id for run in runs)}")
+    return runs
 
 
 def kept(result: Result) -> Path:

@@ -20,7 +20,7 @@ from system.kernel import checkpoints
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
-from system.ports import Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
+from system.ports import IS_COMPLETE, Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
 from system.services.shared.read_through import CacheHits
 
 MAX_ATTEMPTS = 4      # rebuilds in a row that may lose their token; then the caller reads the stores instead
@@ -91,6 +91,8 @@ class CachedLists:
             token = await self.cache.begin(kind, owner)
             if token is None:
                 return False
+            if token == IS_COMPLETE:
+                return True  # another caller has built it since it was found absent
             try:
                 await checkpoints.reached(f"build.{kind.name.lower()}.after_begin", owner=owner)
                 entries, floor = await read(owner)

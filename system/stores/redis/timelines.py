@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 from system.kernel.settings import Settings
-from system.ports import Chunk, Entry, HomePage, Kind, ListPage
+from system.ports import IS_COMPLETE, Chunk, Entry, HomePage, Kind, ListPage
 from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Arg, Link
 
@@ -82,8 +82,8 @@ class RedisTimelines(Redis):
     async def begin(self, kind: Kind, owner: int) -> str | None:
         token = "~" + secrets.token_hex(8)[:15]
         is_users = "1" if kind in USERS else "0"
-        started = await self.link.script("begin", f"{kind.value}:{owner}", is_users, token, self._ttl_ms)
-        return token if started else None
+        state = await self.link.script("begin", f"{kind.value}:{owner}", is_users, token, self._ttl_ms)
+        return {0: None, 1: token, 2: IS_COMPLETE}[int(state)]
 
     async def complete(self, kind: Kind, owner: int, token: str, entries: Iterable[Entry], floor: int) -> bool:
         key = f"{kind.value}:{owner}"
