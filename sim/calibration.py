@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sim.resources import SLICE_NS
 from sim.speed import CoreSpeed
 from system.kernel import numbers
 from system.kernel.errors import WrongInput
@@ -80,9 +81,9 @@ class Calibration:
 
     `cores`: of the machine. `exponents`: by node; a node without one has constant costs. `off_path`: share of a node's CPU
     that no request waits for. `background_cores`: CPU that is used independent of load, by node. `core_speed`: how the
-    speed of each core changes. `noise_cv`: coefficient of variation of one unit's demand. `in_sample_of`: id of the run it
-    was made from. `fingerprint`: of the machine and the versions it holds for (`sim.fingerprint`). `diagnostics`: condition
-    number and residuals by node, residuals of the delays.
+    speed of each core changes. `slice_ms`: for which a process keeps its core while others wait. `noise_cv`: coefficient of
+    variation of one unit's demand. `in_sample_of`: id of the run it was made from. `fingerprint`: of the machine and the
+    versions it holds for (`sim.fingerprint`). `diagnostics`: condition number and residuals by node, residuals of the delays.
     """
 
     label: str
@@ -93,6 +94,7 @@ class Calibration:
     off_path: Mapping[str, float] = field(default_factory=dict)
     background_cores: Mapping[str, float] = field(default_factory=dict)
     core_speed: CoreSpeed = field(default_factory=CoreSpeed)
+    slice_ms: float = SLICE_NS / 1e6
     noise_cv: float = 0.5
     in_sample_of: str = ""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)

@@ -7,6 +7,8 @@ machine is as slow in the replay as it was in each window: its speed is not what
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +30,8 @@ LEAST = {"p50": 100, "p95": 200}  # requests of a route in a rung below which it
 LADDER = 3  # rates at which a mix must occur for its stages to be rungs
 LEAST_OF_ROUTE = 40  # requests of a route in a rung for its statistics to be kept
 SETTLES_S = 1.0  # of a rung: its queues come from the rung before
+SLICES_MS = (0.7, 1.0, 1.4, 2.0, 2.8)
+SLICE_SEEDS = 2
 REPLICATIONS = 6  # of the replay: with two, the same calibration passed or failed by the draw
 
 
@@ -113,6 +117,20 @@ def _ladders(run: Replayed) -> list[bool]:
         if max(stage.rate_from, stage.rate_to) >= IDLE_BELOW:
             rates.setdefault(repr(stage.mix), set()).add(stage.rate_from)
     return [len(rates.get(repr(stage.mix), ())) >= LADDER for stage in stages]
+
+
+def with_slice(run: Replayed, calibration: Calibration) -> Calibration:
+    """Return the calibration with the slice of SLICES_MS that reproduces p50 and p95 of the ladders best.
+
+    Who waits for whom on a full machine depends on the kernel, the hypervisor and on what the processes do; see
+    docs/decisions/0016-cpu-discipline.md.
+    """
+    def misfit(slice_ms: float) -> float:
+        rungs = replayed(run, dataclasses.replace(calibration, slice_ms=slice_ms), SLICE_SEEDS)
+        errors = [rung.error[name] for rung in rungs if rung.ladder for name in LEAST if name in rung.error]
+        return float(np.mean([abs(math.log(max(1.0 + error, 0.01))) for error in errors])) if errors else 0.0
+
+    return dataclasses.replace(calibration, slice_ms=min(SLICES_MS, key=misfit))
 
 
 def judge(rungs: list[Rung]) -> list[str]:

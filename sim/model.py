@@ -194,6 +194,8 @@ class Model:
             "audience": lambda job: job.ctx.audience,
             "batch": lambda job: len(job.ctx.page) if job.ctx.topic in BY_TWEET else len(job.ctx.batch),
             "chunk": lambda job: job.item,
+            "live_chunk": lambda job: job.item * world.push_effort(job.ctx.user),
+            "removed_entries": lambda job: job.item * world.entries_per_follower(job.ctx.user, self.history_tweets, cap),
         }
 
     def _items(self) -> dict[str, Callable[[Job], Sequence[Any]]]:

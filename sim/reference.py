@@ -23,14 +23,13 @@ from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
 from sim.queues import GroupCommit, PollLoop
-from sim.resources import SLICE_NS, Host, Process, Wait
+from sim.resources import Host, Process, Wait
 from sim.state import Seeded, World
 from sim.stations import Amortization, Pace
-from sim.streams import NS, Stream, exponential, key_of, lognormal, mixed, ns, quantiles, uniform
+from sim.streams import Stream, exponential, key_of, lognormal, mixed, ns, quantiles, uniform
 from system.kernel.resilience import retry
 
 OK = 200
-SLICE_S = SLICE_NS / NS
 JITTER = 1 << 40  # the draw of an attempt that is the pause before it; its steps draw from 0 up
 BACKGROUND_TASK_S = 0.0004  # mean CPU of one background task: a timer, a heartbeat, a sample
 WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a higher layer
@@ -108,7 +107,8 @@ class ReferenceReplication:
         self.seed, self.key = seed, key_of(seed, "operations")
         background = _background(seed, sum(calibration.background_cores.values())) if fill else None
         paces = _paces(seed, calibration)
-        self.engine = Engine(calibration.cores, lambda env, cores: Host(env, cores, background=background, paces=paces))
+        slice_ns = ns(calibration.slice_ms / 1e3)
+        self.engine = Engine(calibration.cores, lambda env, cores: Host(env, cores, slice_ns, background, paces))
         self.world = World(seeded, start_ms=1_790_000_000_000)
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2

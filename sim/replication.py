@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from scenarios import spec, workload
 from sim.calibration import Calibration
-from sim.reference import BACKGROUND_TASK_S, CREATES, SLICE_S, Played, ReferenceReplication
+from sim.reference import BACKGROUND_TASK_S, CREATES, Played, ReferenceReplication
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
 
-__all__ = ["BACKGROUND_TASK_S", "COMPILED", "CREATES", "DEFAULT", "ENGINES", "SIMPY", "SLICE_S", "Played", "Replication"]
+__all__ = ["BACKGROUND_TASK_S", "COMPILED", "CREATES", "DEFAULT", "ENGINES", "SIMPY", "Played", "Replication"]
 
 COMPILED, SIMPY = "compiled", "simpy"
 ENGINES = (COMPILED, SIMPY)

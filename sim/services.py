@@ -144,7 +144,8 @@ def _write(route: str) -> Steps:
 
 
 def _delete() -> Steps:
-    marked = (*stores.cassandra_write("delete"), *stores.redis("own"), *stores.redis("own"), Publish("publisher"))
+    own = (*stores.redis("own_removed"), *stores.redis("own_removed"))
+    marked = (*stores.cassandra_write("delete"), *own, Publish("publisher"))
     inner = (*stores.cassandra("get", "one"), Effect("tweet_deleted"), Branch("had_tweet", marked, (Fail(404),)))
     return request("delete", TWEETS, inner, idempotent=False)
 

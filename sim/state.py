@@ -22,6 +22,7 @@ from scenarios.world import population
 from scenarios.world import seeded_tweets as histories
 from system.kernel import ids
 
+ABSENT_PUSH = 0.3  # one command of a push instead of three or four, for a follower whose timeline is not cached
 PAGE = 20  # tweets per page, as the load driver requests
 HOME, AUTHOR, FOLLOWERS, FOLLOWING = "home", "author", "followers", "following"
 """The kinds of cached list."""
@@ -216,6 +217,18 @@ class World:
                     page.insert(0, tweet)
                     del page[PAGE:]
         return pushed
+
+    def push_effort(self, author: int) -> float:
+        """Return the work of a push per follower: 1 where their timeline is cached, ABSENT_PUSH where it is not."""
+        followers = self.followers_of(author)
+        live = sum(follower in self.live_home for follower in followers)
+        return ABSENT_PUSH + (1.0 - ABSENT_PUSH) * live / len(followers) if followers else 1.0
+
+    def entries_per_follower(self, author: int, history: int, cap: int) -> float:
+        """Return the mean entries of the followers' cached timelines, which a removal rewrites; 0 for one that is not cached."""
+        followers = self.followers_of(author)
+        entries = sum(min(cap, (len(self.followings_of(one)) + 1) * history) for one in followers if one in self.live_home)
+        return entries / len(followers) if followers else 0.0
 
     def cold(self, tweets: Iterable[int]) -> list[int]:
         """Return those of `tweets` that are not cached."""

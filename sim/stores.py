@@ -92,9 +92,9 @@ def following_list() -> Steps:
     return build(postgres("following", "followings"), "followings")
 
 
-def follower_list() -> Steps:
+def follower_list(service: str) -> Steps:
     """The followers of an author: one read of PostgreSQL."""
-    return build(postgres("followers", "audience"), "audience")
+    return build((*postgres("followers", "audience"), Cpu(service, "follower_list", "audience")), "audience")
 
 
 def home_list(service: str) -> Steps:

@@ -22,8 +22,8 @@ def _published() -> Steps:
 
 
 def _fan_out() -> Steps:
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
-    pushed = (Each("absent_followers", stores.follower_list()), Loop("chunks", chunk), Effect("pushed"))
+    chunk = (*stores.redis("push", "live_chunk"), Cpu(FANOUT, "chunk", "chunk"))
+    pushed = (Each("absent_followers", stores.follower_list(FANOUT)), Loop("chunks", chunk), Effect("pushed"))
     return (
         Cpu(FANOUT, "event"),
         Effect("event_page"),
@@ -38,28 +38,28 @@ def _fan_out() -> Steps:
 
 
 def _fan_out_deleted() -> Steps:
-    chunk = (*stores.redis("remove", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
+    chunk = (*stores.redis("remove", "removed_entries"), Cpu(FANOUT, "chunk", "chunk"))
     return (
-        Cpu(FANOUT, "event"),
-        *stores.redis("own"),
-        *stores.redis("own"),
+        Cpu(FANOUT, "deleted"),
+        *stores.redis("own_removed"),
+        *stores.redis("own_removed"),
         Effect("fan_out_decided"),
-        Each("absent_followers", stores.follower_list()),
+        Each("absent_followers", stores.follower_list(FANOUT)),
         Loop("chunks", chunk),
     )
 
 
 def _edge_changed() -> Steps:
     followed = (
-        *stores.redis("own"),
-        *stores.redis("own"),
+        *stores.redis("member"),
+        *stores.redis("member"),
         *stores.cassandra("author_read", "author_entries"),
         *stores.redis("complete", "author_entries"),
         Effect("back_filled"),
     )
-    unfollowed = (*stores.redis("own"), Effect("lists_dropped"))
+    unfollowed = (*stores.redis("member"), Effect("lists_dropped"))
     return (
-        Cpu(FANOUT, "event"),
+        Cpu(FANOUT, "edge"),
         *stores.postgres("user"),
         Branch("is_follow", followed, unfollowed),
         *stores.postgres("user"),

@@ -241,7 +241,7 @@ def run(until_ns: int, rows: Table, floats: Table, contexts: Table, heap: Table,
                     continue
                 many = 0.0
                 if code[pc, 3]:
-                    many = size(rows, contexts, users, knobs, job, code[pc, 3])
+                    many = size(rows, contexts, users, edges, knobs, job, code[pc, 3])
                 if work.shape[0] > 0:
                     work[b, rows[0, NOW] // host.NS, 0] += shares[pc]
                     work[b, rows[0, NOW] // host.NS, 1] += many * shares[pc]

@@ -27,11 +27,13 @@ from sim.compiled.world import (
     build_page,
     complete,
     delete,
+    entries_per_follower,
     follow,
     insert,
     insert_recent,
     pulled_of,
     push,
+    push_effort,
     unfollow,
     write,
 )  # fmt: skip
@@ -186,7 +188,7 @@ def predicate(rows: Table, floats: Table, contexts: Table, users: Table, edges: 
 # ---- sizes and lists --------------------------------------------------------------------------------------
 
 @inline
-def size(rows: Table, contexts: Table, users: Table, knobs: Table, job: int, code: int) -> float:
+def size(rows: Table, contexts: Table, users: Table, edges: Table, knobs: Table, job: int, code: int) -> float:
     """Return size number `code` of a job."""
     ctx = rows[job, J_CONTEXT]
     if code == 1:
@@ -217,6 +219,10 @@ def size(rows: Table, contexts: Table, users: Table, knobs: Table, job: int, cod
         return float(users[rows[job, J_ITEM], U_RECENT])
     if code == 15:
         return float(rows[0, PULLED])
+    if code == 16:
+        return rows[job, J_ITEM] * push_effort(users, edges, contexts[ctx, C_USER])
+    if code == 17:
+        return rows[job, J_ITEM] * entries_per_follower(users, edges, contexts[ctx, C_USER], int(knobs[HISTORY]), int(knobs[CAP]))
     if code == 10:
         return float(contexts[ctx, C_AUDIENCE])
     if code == 11:
@@ -442,7 +448,8 @@ PREDICATES = {
 }  # fmt: skip
 SIZES = {
     "one": 1, "page": 2, "cold": 3, "merged_lists": 4, "absent": 5, "lists": 6, "followings": 7, "timeline_entries": 8,
-    "author_entries": 9, "audience": 10, "batch": 11, "chunk": 12, "source_entries": 13, "kept": 14, "pulled_authors": 15,
+    "author_entries": 9, "audience": 10, "batch": 11, "chunk": 12,
+    "source_entries": 13, "kept": 14, "pulled_authors": 15, "live_chunk": 16, "removed_entries": 17,
 }  # fmt: skip
 ITEMS = {
     "missing_lists": 1, "absent_authors": 2, "absent_followings": 3, "absent_followers": 4, "all_authors": 5, "the_author": 6,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sim.compiled.events import Table
 from sim.compiled.jit import jit, kernel
 from sim.compiled.layout import *
+from sim.state import ABSENT_PUSH
 from system.kernel import ids
 
 HOME, AUTHOR, FOLLOWERS, FOLLOWING = 0, 1, 2, 3
@@ -241,3 +242,23 @@ def pulled_of(rows: Table, users: Table, edges: Table, viewer: int) -> int:
     for place in range(start, start + users[viewer, U_FOLLOWING + 1]):
         many += edges[edges.shape[0] - 1 - edges[place]]
     return many
+
+
+@jit
+def push_effort(users: Table, edges: Table, author: int) -> float:
+    """Return the work of a push per follower: 1 where their timeline is cached, ABSENT_PUSH where it is not."""
+    many, live = users[author, U_FOLLOWERS + 1], 0
+    for number in range(many):
+        live += users[edges[users[author, U_FOLLOWERS] + number], U_LISTS + HOME] != 0
+    return ABSENT_PUSH + (1.0 - ABSENT_PUSH) * live / many if many else 1.0
+
+
+@jit
+def entries_per_follower(users: Table, edges: Table, author: int, history: int, cap: int) -> float:
+    """Return the mean entries of the followers' cached timelines, which a removal rewrites; 0 for one that is not cached."""
+    many, entries = users[author, U_FOLLOWERS + 1], 0
+    for number in range(many):
+        follower = edges[users[author, U_FOLLOWERS] + number]
+        if users[follower, U_LISTS + HOME]:
+            entries += min(cap, (users[follower, U_FOLLOWING + 1] + 1) * history)
+    return entries / many if many else 0.0

@@ -67,7 +67,6 @@ class Load:
 def identity(calibration: Calibration) -> str:
     """Return the hash of programs, constants and calibration, 16 hex digits."""
     constants = (
-        replication.SLICE_S,
         replication.BACKGROUND_TASK_S,
         workers.PUBLISHER_GATHER_S,
         workers.FANOUT_GATHER_S,

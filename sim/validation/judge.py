@@ -241,33 +241,40 @@ def cache_loss(
 ) -> list[dict[str, Any]]:
     """Return rows (statistic, measured, predicted, error, bar, verdict) of the cache loss; [] if it was not run.
 
+    `predicted` is the median over repeats of what the model says at the speed of each, or of the ledger where none was probed.
     Of `rebuilds` the values are those of the 5 s in which they differ most, and the error is their difference.
     """
     found: list[dict[str, Any]] = []
     for name, entry in predictions.items():
         if entry["load"]["kind"] != "cache_loss" or not runs.get(name):
             continue
-        predicted, repeats = entry["predicted"], runs[name]
+        repeats = runs[name]
+        said = [run.get("at_speed") or entry["predicted"] for run in repeats]
         for statistic in ("mean", "p95"):
-            values = [run["after_loss"][statistic] for run in repeats if statistic in run["after_loss"]]
-            if values and statistic in predicted["after_loss"]:
-                found.append(_after(statistic, float(np.median(values)), predicted["after_loss"][statistic]))
-        took = [run["recovery_s"] for run in repeats if run["recovery_s"] is not None]
-        measured = float(np.median(took)) if 2 * len(took) > len(repeats) else None
-        if measured is not None and predicted["recovery_s"] is not None:
-            found.append(_after("recovery", measured, predicted["recovery_s"], RECOVERY_S))
+            real_ms, model_ms = (_median([one["after_loss"].get(statistic) for one in side]) for side in (repeats, said))
+            if real_ms is not None and model_ms is not None:
+                found.append(_after(statistic, real_ms, model_ms))
+        measured, predicted = (_median([one["recovery_s"] for one in side]) for side in (repeats, said))
+        if measured is not None and predicted is not None:
+            found.append(_after("recovery", measured, predicted, RECOVERY_S))
         else:  # one that neither side reaches within the load says nothing
-            neither = measured is None and predicted["recovery_s"] is None
-            found.append({"statistic": "recovery", "measured": measured, "predicted": predicted["recovery_s"], "error": None,
+            neither = measured is None and predicted is None
+            found.append({"statistic": "recovery", "measured": measured, "predicted": predicted, "error": None,
                           "bar": CACHE_LOSS["recovery"], "verdict": "unknown" if neither else "misses"})
-        real = np.nanmedian(np.asarray([run["rebuilds"] for run in repeats], dtype=np.float64), axis=0)
-        model = np.asarray(predicted["rebuilds"], dtype=np.float64)
+        real, model = (np.nanmedian(np.asarray([one["rebuilds"] for one in side], dtype=np.float64), axis=0)
+                       for side in (repeats, said))
         if len(model) == len(real) > 0:
             worst = int(np.nanargmax(np.abs(real - model)))
             row = _after("rebuilds", float(real[worst]), float(model[worst]))
             gap = float(model[worst] - real[worst])
             found.append({**row, "error": gap, "verdict": "holds" if abs(gap) <= CACHE_LOSS["rebuilds"] else "misses"})
     return found
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """Return the median; None if half of the values or more are missing."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if 2 * len(known) > len(values) else None
 
 
 def _after(statistic: str, measured: float, predicted: float, absolute: float = 0.0) -> dict[str, Any]:

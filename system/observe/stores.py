@@ -239,8 +239,17 @@ def lags_of(committed: Mapping[Any, int], begins: Mapping[Any, int], ends: Mappi
     return lags
 
 
+def owns(settings: Settings, name: str) -> bool:
+    """Return whether a topic or a consumer group belongs to the namespace of `settings`.
+
+    One broker can have hundreds of each, of other namespaces; asking for all of them takes longer than ANSWER_S.
+    """
+    prefix = settings.topic("")
+    return name.startswith(prefix) if prefix else "." not in name.removesuffix(events.DEAD)
+
+
 class Kafka:
-    """Reads the end offsets of every topic, and the lag of each consumer group."""
+    """Reads the end offsets of every topic of the namespace, and the lag of each of its consumer groups."""
 
     def __init__(self) -> None:
         self._control: Any = None
@@ -253,7 +262,7 @@ class Kafka:
             await self._open(address)
         if not await self._is_reporter(address):
             return []
-        names = [name for name in await self._control.list_topics() if not name.startswith("__")]
+        names = [name for name in await self._control.list_topics() if not name.startswith("__") and owns(settings, name)]
         partitions = [TopicPartition(topic["topic"], part["partition"])
                       for topic in await self._control.describe_topics(names) for part in topic["partitions"]]
         begins = await self._consumer.beginning_offsets(partitions)
@@ -263,7 +272,7 @@ class Kafka:
             records[partition.topic] = records.get(partition.topic, 0) + end
         samples = [Sample("tweetlab_kafka_records_total", end, {"topic": topic}) for topic, end in records.items()]
         expected = {settings.topic(group): {settings.topic(name) for name in topics} for group, topics in GROUPS.items()}
-        listed = [group for group, *_ in await self._control.list_consumer_groups()]
+        listed = [group for group, *_ in await self._control.list_consumer_groups() if owns(settings, group)]
         for group in dict.fromkeys([*listed, *expected]):
             offsets = await self._control.list_consumer_group_offsets(group)
             committed = {partition: position.offset for partition, position in offsets.items()}

@@ -90,6 +90,15 @@ async def test_the_lag_of_a_group_that_never_committed_is_the_whole_topic():
     assert lag[config.topic("liker"), config.topic(events.NEW_LIKE)] == 0
 
 
+def test_only_topics_and_groups_of_the_own_namespace_are_read():
+    default, other = settings.from_env(), services_rig.fresh_settings()
+    own, others = ["new_tweet", "new_tweet.dead", "relay-1"], [other.topic("new_tweet"), other.topic("new_tweet.dead")]
+    names = [*own, *others, "elsewhere.fanout"]
+
+    assert [name for name in names if stores.owns(default, name)] == own
+    assert [name for name in names if stores.owns(other, name)] == others
+
+
 def test_every_consumer_group_is_known():
     """A group that the exporter does not know would be invisible until it commits."""
     assert stores.GROUPS == {**events.GROUPS, media.GROUP: (events.TWEET_DELETED,)}

@@ -25,6 +25,7 @@ from system.kernel.errors import WrongInput
 from tests.helpers import twin_harness as harness
 
 SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1.3, "load-generator": 1.2, "kafka-1": 2.0}
+PULLED, DEAR = "redis-1.pulled", 4.0
 IDLE = {"cassandra-1": 0.03, "kafka-1": 0.02}
 STAGES = ("workload.stages=["
           "{for: 10 s, rate: 0.5/s}, {for: 15 s, rate: 20/s}, {for: 15 s, rate: 60/s}, {for: 15 s, rate: 200/s},"
@@ -39,6 +40,7 @@ def machine() -> Calibration:
     for name, cost in prior.units.items():
         scale = SCALES.get(name.partition(".")[0], 1.0)
         units[name] = dataclasses.replace(cost, base_us=cost.base_us * scale, per_item_us=cost.per_item_us * scale)
+    units[PULLED] = dataclasses.replace(units[PULLED], per_item_us=prior.units[PULLED].per_item_us * DEAR)
     exponents = {"gateway-1": Exponent(0.25, 0.03, 0.005, 0.3)}
     return dataclasses.replace(prior, units=units, delays={**prior.delays, "net": DelayShape((0.3, 0.6, 1.5), "test")},
                                background_cores=IDLE, exponents=exponents)
@@ -65,6 +67,38 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
 def calibrated(ladder: record.Run) -> Calibration:
     """Return the full calibration from that record."""
     return calibrate.full(ladder, prior=calibration.load(harness.LITERATURE))
+
+
+LISTS = ("workload.stages=[{for: 10 s, rate: 50/s}, {for: 15 s, rate: 60/s, mix: {home: 80, user_tweets: 20}}]",
+         "faults=[{at: 12 s, kind: cache_loss, target: redis}]", "policies.fanout.push_limit=20")
+
+
+def test_a_second_run_tells_what_pulled_authors_cost(ladder: record.Run, calibrated: Calibration, tmp_path: Path) -> None:
+    """Naming one in a script of Redis costs DEAR times the prior, which the ladder, without any, does not show."""
+    run_facts, _, _ = measured(loader.load("calibrate_lists", LISTS), seed=5)
+    lists = finish.finish(tmp_path, run_facts)
+
+    both = calibrate.full(ladder, lists, prior=calibration.load(harness.LITERATURE))
+
+    assert both.provenance["runs"] == [ladder.run_id, lists.run_id]
+    assert len(both.diagnostics["slowness"]) == len(calibrated.diagnostics["slowness"])
+    assert both.diagnostics["cpu"]["redis-1"]["windows"] > calibrated.diagnostics["cpu"]["redis-1"]["windows"]
+    prior = calibration.load(harness.LITERATURE).units[PULLED].per_item_us
+    assert calibrated.units[PULLED].per_item_us < 1.6 * prior < 2.0 * prior < both.units[PULLED].per_item_us
+
+
+def test_the_slice_that_reproduces_the_ladders_is_chosen(
+    ladder: record.Run, calibrated: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between 1.0 and 2.0 ms the model changes from too short to too long."""
+    def replayed(_run: object, one: Calibration, _seeds: int) -> list[gate.Rung]:
+        error = {"p50": 0.0, "p95": (one.slice_ms - 1.5) / 2.0}
+        return [gate.Rung(1, 30.0, 0.2, True, error, {}, {}, {}), gate.Rung(2, 30.0, 0.2, False, {"p95": 9.0}, {}, {}, {})]
+
+    monkeypatch.setattr(gate, "replayed", replayed)
+    run = calibrate.replay(ladder, calibrated.cores)
+
+    assert gate.with_slice(run, calibrated).slice_ms == 1.4
 
 
 def test_the_file_states_its_source(calibrated: Calibration, ladder: record.Run, tmp_path: Path) -> None:

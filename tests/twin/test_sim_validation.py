@@ -27,6 +27,7 @@ def literature() -> calibration.Calibration:
 def test_loads_are_drawn_from_the_model_and_its_calibration() -> None:
     """The same model has the same loads; a changed cost has others. Both have half above 0.6 of the machine."""
     known = literature()
+    known = known.costing(dict.fromkeys(known.nodes, 2.0))  # so that 600/s, the highest rate drawn, are enough for any mix
     changed = dataclasses.replace(known, noise_cv=known.noise_cv + 0.01)
 
     loads = draw.plan(known, quick=True)
@@ -175,6 +176,8 @@ def test_what_follows_a_cache_loss_is_judged() -> None:
     lossy["predicted"]["recovery_s"] = 1.4
     assert verdicts(near) == dict.fromkeys(("mean", "p95", "recovery", "rebuilds"), "holds")
     assert verdicts(far) == dict.fromkeys(("mean", "p95", "recovery", "rebuilds"), "misses")
+    slower = {"rebuilds": [0.0, 0.40, 0.19], "after_loss": {"mean": 9.0, "p95": 20.0}, "recovery_s": 3.0}
+    assert verdicts({**far, "at_speed": slower}) == dict.fromkeys(("mean", "p95", "recovery", "rebuilds"), "holds")
     assert judge.cache_loss({}, {}) == []
 
 

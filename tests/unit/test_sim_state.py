@@ -7,7 +7,7 @@ import pytest
 
 from scenarios import spec
 from scenarios.world import population
-from sim.state import AUTHOR, FOLLOWING, HOME, PAGE, Seeded, World
+from sim.state import ABSENT_PUSH, AUTHOR, FOLLOWING, HOME, PAGE, Seeded, World
 
 ANN, BOB, CYD = 1, 2, 3
 
@@ -38,6 +38,19 @@ def test_a_push_reaches_live_timelines_only(world: World) -> None:
     assert not world.is_complete(HOME, CYD)
     world.complete(HOME, CYD)
     assert world.live_home[CYD][0] == 50
+
+
+def test_work_on_followers_timelines_is_that_of_the_cached_ones(world: World) -> None:
+    """A push to a timeline that is not cached is one short command; a removal has nothing to rewrite there."""
+    assert world.push_effort(ANN) == ABSENT_PUSH
+    assert world.entries_per_follower(ANN, history=10, cap=25) == 0.0
+    world.complete(HOME, BOB)  # follows one user: with their own, 20 entries
+    assert world.push_effort(ANN) == pytest.approx((1.0 + ABSENT_PUSH) / 2.0)
+    assert world.entries_per_follower(ANN, history=10, cap=25) == 10.0
+    world.complete(HOME, CYD)  # follows two: 30 entries, of which 25 are kept
+    assert world.push_effort(ANN) == 1.0
+    assert world.entries_per_follower(ANN, history=10, cap=25) == 22.5
+    assert world.push_effort(CYD) == 1.0  # no followers
 
 
 def test_a_push_twice_is_one_tweet(world: World) -> None:
