@@ -31,14 +31,14 @@ OVERHEAD_S = 32.0  # of one run: reset, warm caches, drain
 TRIES = 2
 KNOWN = (
     "The speed of the machine: on a virtual machine the CPU of the same work varies by a quarter within an hour, and near "
-    "saturation every per cent of CPU is four per cent of latency. The speed probe knows it to within some per cent.",
+    "saturation every per cent of CPU is four per cent of latency. The speed probe knows it to within some per cent, and not "
+    "what others do to the caches and the memory: once all services used a fifth more CPU in a run whose probe was as fast as ever.",
     "The kernel's scheduler lets about half of the short tasks that wake preempt at once; the model's run queue makes all of "
-    "them wait for a slice, so medians beside many busy processes are too high and tails about right.",
-    "Garbage collection of the JVMs is spread over their work; single pauses are not in the model.",
-    "home: a calibration without authors above the push limit does not know what merging them into a page costs; too low where "
-    "most pages do so.",
-    "home after a cache loss: at 100 reads/s a third of the pages of the first second are read directly from the durable "
-    "stores, in the model none; too low by a factor of three there.",
+    "them wait for a slice. The calibration chooses the slice that is right on the whole.",
+    "Garbage collection of the JVMs is spread over their work; single pauses are not in the model. JVMs that have not yet "
+    "compiled what is used take two to three times the CPU.",
+    "After a cache loss repeats of one load differ by a factor of two in the first seconds: a slot that is free a moment later "
+    "holds up all that wait.",
 )
 
 
