@@ -32,7 +32,7 @@ TRIES = 2
 KNOWN = (
     "The speed of the machine: on a virtual machine the CPU of the same work varies by a quarter within an hour, and near "
     "saturation every per cent of CPU is four per cent of latency. The speed probe knows it to within some per cent, and not "
-    "what others do to the caches and the memory: once all services used a fifth more CPU in a run whose probe was as fast as ever.",
+    "what others do to the caches and the memory: once all services used a fifth more CPU while the probe was as fast as ever.",
     "The kernel's scheduler lets about half of the short tasks that wake preempt at once; the model's run queue makes all of "
     "them wait for a slice. The calibration chooses the slice that is right on the whole.",
     "Garbage collection of the JVMs is spread over their work; single pauses are not in the model. JVMs that have not yet "
