@@ -26,6 +26,7 @@ from sim.validation import cells
 BARS = {"cpu": 0.03, "p50": 0.10, "p95": 0.15}
 NOISE_FACTOR = 2.0  # a rung's own noise times this is allowed, where that is more than the bar
 WORST_FACTOR = 2.0  # a single rung may be off by this much more
+LEAST_NOISE_CORES = 0.005  # of a rung's CPU: the sum of the idle CPU of 25 processes, measured for 15 s, is known that well
 LEAST = {"p50": 100, "p95": 200}  # requests of a route in a rung below which its statistic is not judged
 LADDER = 3  # rates at which a mix must occur for its stages to be rungs
 LEAST_OF_ROUTE = 40  # requests of a route in a rung for its statistics to be kept
@@ -78,7 +79,8 @@ def replayed(run: Replayed, calibration: Calibration, seeds: int = REPLICATIONS)
         if rate < IDLE_BELOW or start < scenario.measure.warm_up_s - SETTLES_S or not windows.any():
             continue
         cores = _cores(run, calibration, played, windows, (start, end))
-        error, noise = {"cpu": _total(cores, 1) / _total(cores, 0) - 1.0}, {"cpu": _spread(run, windows)}
+        total = _total(cores, 0)
+        error, noise = {"cpu": _total(cores, 1) / total - 1.0}, {"cpu": max(_spread(run, windows), LEAST_NOISE_CORES / total)}
         span = (start + SETTLES_S, end)
         found = cells.compare([cells.responses(measured, span)], [cells.responses(one, span) for one in predicted])
         for statistic, least in LEAST.items():
