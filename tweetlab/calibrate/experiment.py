@@ -34,6 +34,8 @@ WARM, FULL, LISTS, QUICK = "calibrate_warm", "calibrate_full", "calibrate_lists"
 JVMS = ("cassandra-1", "elasticsearch-1", "kafka-1")
 DRIFT = 0.03  # of the JVMs' CPU against that of all other processes, between two parts of the anchor
 PARTS = 3  # of the anchor
+ANCHOR_UTILIZATION = 0.68  # of the machine at the anchor's rate where the highest rungs of the ladders use three quarters
+FACTORS = (0.6, 1.8)  # on the rates: least, most
 WARM_WITHIN_S = 400.0  # three runs of the anchor
 RESUME_WITHIN_S = 3600.0
 FIT_S = 40.0  # of the fit and the gate, on the development machine
@@ -60,7 +62,9 @@ async def full(lab: Session, screen: Screen) -> Result:
     wanted = [loader.load(name) for name in (FULL, LISTS)]
     left_s = sum(scenario.workload.load_s + RESET_S for scenario in wanted[len(runs):]) + FIT_S
     if not runs:
-        await _warm(lab, screen, left_s)
+        factor = rate_factor(await warm(lab, screen, left_s))
+        wanted[0] = at_rates(wanted[0], factor)
+        screen.say(f"rates of {FULL} for this machine: times {factor:.2f}")
     for scenario in wanted[len(runs):]:
         screen.say(f"{scenario.name}, {scenario.workload.load_s / 60:.1f} min of load; about {left_s / 60:.0f} min left in all")
         runs.append(await _run(lab, scenario, "tweetlab calibrate"))
@@ -110,25 +114,52 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str) -> record.Ru
 # ---- warm JVMs -------------------------------------------------------------------------------------------
 
 
-async def _warm(lab: Session, screen: Screen, after_s: float) -> None:
-    """Run the anchor until the JVMs' share of the CPU stops falling. Raises Refused if it does not."""
+async def warm(lab: Session, screen: Screen, after_s: float) -> record.Run:
+    """Run the anchor until the JVMs' share of the CPU stops falling; return its last run. Raises Refused if it does not.
+
+    `after_s`: what follows, for the remaining time that is shown.
+    """
     scenario, began = loader.load(WARM), time.monotonic()
     while True:
         left_s = scenario.workload.load_s + RESET_S + after_s
         screen.say(f"warming the JVMs for {scenario.workload.load_s:.0f} s; about {left_s / 60:.0f} min left in all")
-        drift = jvm_drift(await _run(lab, scenario, "tweetlab calibrate"))
+        run = await _run(lab, scenario, "tweetlab calibrate")
+        drift = jvm_drift(run)
         if abs(drift) <= DRIFT:
             screen.say(f"the JVMs are warm: their CPU changed by {drift:+.1%}")
-            return
+            return run
         if time.monotonic() - began + scenario.workload.load_s + RESET_S > WARM_WITHIN_S:
             if drift > -3 * DRIFT:  # it no longer falls fast: what remains is in the gate's noise
                 screen.warn(f"the CPU of the JVMs still changed by {drift:+.1%} after {WARM_WITHIN_S:.0f} s")
-                return
+                return run
             raise Refused(
                 f"The CPU of the JVMs still changed by {drift:+.1%} after {WARM_WITHIN_S:.0f} s; at most {DRIFT:.0%} is "
                 "allowed. To fix: stop other programs on this machine and repeat `tweetlab calibrate`."
             )
         screen.say(f"not yet warm: their CPU changed by {drift:+.1%}")
+
+
+def rate_factor(anchor: record.Run) -> float:
+    """Return by how much the rates of the ladders are raised on a machine that is faster, or lowered on a slower one, than that
+    on which their highest rungs use three quarters.
+    """
+    stages = accounts.stages_of(anchor.document)
+    found = accounts.of_run(anchor.series, stages)
+    inside = (found.stage == len(stages) - 1) & found.closed
+    if not inside.any():
+        return 1.0
+    utilization = float(found.busy_cores[inside].mean()) / float(anchor.document["host"]["cores"])
+    return float(np.clip(ANCHOR_UTILIZATION / utilization, *FACTORS))
+
+
+def at_rates(scenario: spec.Scenario, factor: float) -> spec.Scenario:
+    """Return a scenario with all rates times `factor`, those of idle stages unchanged."""
+    def scaled(rate: float) -> float:
+        return rate if rate < calibrate.IDLE_BELOW else float(round(rate * factor))
+
+    stages = [dataclasses.replace(stage, rate_from=scaled(stage.rate_from), rate_to=scaled(stage.rate_to))
+              for stage in scenario.workload.stages]
+    return dataclasses.replace(scenario, workload=dataclasses.replace(scenario.workload, stages=tuple(stages)))
 
 
 def jvm_drift(run: record.Run) -> float:

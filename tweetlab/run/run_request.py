@@ -102,9 +102,6 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
             scenario, inputs = sides[side]
             if request.repeats > 1:
                 screen.say(f"repeat {repeat + 1} of {request.repeats}{', side ' + groups[side] if groups[side] else ''}")
-            lab.wanted = scenario.policies
-            if request.keep_data:  # otherwise the reset starts the services with these policies
-                await lab.apply(scenario.policies)
             stop = asyncio.Event()
             with interruptible(stop, screen):
                 result = await runner.run(lab, scenario, request.command, inputs=inputs, keep_data=request.keep_data,

@@ -70,12 +70,15 @@ class Judged:
 
 async def run(lab: Session, scenario: spec.Scenario, command: str, *, inputs: Inputs | None = None, keep_data: bool = False,
               check: bool = True, stop: asyncio.Event | None = None, group: str = "") -> facts.Facts:
-    """Run `scenario` once on the lab.
+    """Run `scenario` once on the lab, whose services then run with its policies.
 
     `inputs`: its world and arrivals; None draws them. `check`: poll delivery by the API, make final reads and
     judge invariants. `stop`: set it to end the load early.
     """
     with session.alone(lab.lab):
+        if keep_data:
+            await lab.apply(scenario.policies)
+        lab.wanted = scenario.policies  # the reset starts the services with them
         prepared = await _prepare(lab, scenario, inputs or draw(scenario), keep_data)
         measured = Measured()
         if prepared.failed_step is None:

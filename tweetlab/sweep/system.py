@@ -69,7 +69,6 @@ async def _play(sweep: execute.Running, screen: Screen) -> bool:
                 sweep.report(execute.Progress(len(plan.points), sum(bool(each.rows) for each in sweep.points), done, left_s,
                                               f"run {done + 1} of {total}: {one.point.text}"))
                 stop = asyncio.Event()
-                lab.wanted = one.point.scenario.policies
                 run_start_s = time.monotonic()
                 try:
                     with run_request.interruptible(stop, screen):

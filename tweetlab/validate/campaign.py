@@ -20,7 +20,7 @@ from sim.validation import draw, judge, ledger, predict, rivals
 from sim.validation.draw import Load
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
-from tweetlab.calibrate import fingerprint, store
+from tweetlab.calibrate import experiment, fingerprint, store
 from tweetlab.lab import session
 from tweetlab.run import inputs as run_inputs
 from tweetlab.run import runner
@@ -76,6 +76,8 @@ async def validate(screen: Screen, *, quick: bool, keep: bool, folder: Path = FO
     screen.say(f"{len(left)} runs of {len(loads)} loads: about {total_s / 60:.0f} min")
     if left:
         async with session.opened(screen, "small", left[0][0].scenario.policies, keep=keep, resets=True) as lab:
+            if not quick:
+                await experiment.warm(lab, screen, total_s)
             for load, repeat in left:
                 screen.say(f"{load.name}, run {repeat + 1} of {load.repeats}; about {total_s / 60:.0f} min left")
                 await _examine(lab, load, repeat, calibration, identity, book, screen)
@@ -151,7 +153,6 @@ async def _examine(
     screen: Screen,
 ) -> None:
     for attempt in range(TRIES):
-        lab.wanted = load.scenario.policies
         inputs = run_inputs.draw(load.scenario)
         run = runner.finished(
             await runner.run(lab, load.scenario, "tweetlab validate", inputs=inputs, check=False), lab.lab

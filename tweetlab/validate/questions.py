@@ -66,7 +66,6 @@ async def _answer(lab: session.Session, asked: ask.Question, identity: str, book
         which = 0 if len(sides[0]) <= len(sides[1]) else 1
         scenario = asked.sides[which]
         screen.say(f"question {asked.number}, side {'AB'[which]}, run {len(sides[which]) + 1} of {ask.REPEATS}")
-        lab.wanted = scenario.policies
         started = await runner.run(lab, scenario, "tweetlab validate --questions", inputs=inputs.draw(scenario), check=False)
         run = runner.finished(started, lab.lab)
         book.append({"type": "question_run", "identity": identity, "number": asked.number, "side": which, "run": run.run_id})
