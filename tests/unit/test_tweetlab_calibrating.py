@@ -3,8 +3,11 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from scenarios import loader
 from sim import calibration, fingerprint
 from sim.gate import Rung
 from system.kernel.errors import CouldNotRun
@@ -161,3 +164,25 @@ async def test_a_refused_refinement_leaves_the_full_calibration(quick):
 
     assert (await demo._calibration(None, screen)).label == "full" and "  the CPU is off" in screen.warned
     assert not store.quick_path().exists()
+
+
+def anchor(busy_cores: float) -> SimpleNamespace:
+    """A run with one stage of 30 s that uses `busy_cores` of two."""
+    seconds = np.arange(1.0, 31.0)
+    rows = [{"t_s": t, "name": name, "node": node, "value": value} for t in seconds
+            for name, node, value in (("host_busy_cores", "", busy_cores), ("cpu_cores", "gateway-1", busy_cores))]
+    document = {"scenario": {"resolved": {"workload": {"stages": [{"for_s": 30.0}]}}}, "host": {"cores": 2}}
+    return SimpleNamespace(series=pd.DataFrame(rows), document=document)
+
+
+@pytest.mark.parametrize(("busy_cores", "factor"), [(1.36, 1.0), (1.088, 1.25), (0.2, 1.8), (1.99, 0.683)])
+def test_the_rates_of_the_ladders_follow_the_machine(busy_cores, factor):
+    """Where the anchor uses 68 % of the machine the highest rungs use three quarters; the factor is between 0.6 and 1.8."""
+    assert experiment.rate_factor(anchor(busy_cores)) == pytest.approx(factor, rel=0.01)
+
+
+def test_rates_are_scaled_and_idle_stages_are_not():
+    scenario = experiment.at_rates(loader.load("calibrate_full"), 1.5)
+
+    assert [stage.rate_from for stage in scenario.workload.stages[:3]] == [0.2, 45.0, 142.0]
+    assert scenario.workload.load_s == loader.load("calibrate_full").workload.load_s

@@ -19,7 +19,7 @@ def calibrate(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this command started it.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Measure this machine for the digital twin: about 13 minutes, once per machine and server versions.
+    """Measure this machine for the digital twin: about 15 minutes, once per machine and server versions.
 
     The result is kept in the user's cache folder. Nothing else should run meanwhile. Exit: 0 kept, 3 refused or could
     not run. An interrupted calibration resumes if its experiment had ended.

@@ -59,7 +59,7 @@ def calibration_here(file: str = "") -> Calibration:
     if chosen.foreign:
         raise WrongInput(
             f"The calibration {chosen.path.name} holds for another machine: {'; '.join(chosen.foreign[:3])}. A validation "
-            "would test the difference of the machines. To fix: `tweetlab calibrate` (13 min), then repeat."
+            "would test the difference of the machines. To fix: `tweetlab calibrate` (15 min), then repeat."
         )
     return chosen.calibration
 
