@@ -110,7 +110,8 @@ figure
 # ## The real machine
 #
 # `notebooks/data/flash_crowd` is a measured run: 60 requests per second, then 320 for 30 s (75 % of two
-# cores), then 90. The same load on the twin, whose CPU is one run queue with slices of 2.8 ms:
+# cores), then 90. The same load on the twin, whose CPU is one run queue with slices, here of 0.7 ms, which its
+# calibration found:
 
 # %%
 measured = api.load("notebooks/data/flash_crowd")
@@ -123,7 +124,7 @@ def busy(run, route="home"):
     return rows[rows["due_s"].between(22, 50)]["response_ms"].to_numpy()
 
 
-runs = {"measured": busy(measured), "twin (slices of 2.8 ms)": busy(predicted)}
+runs = {"measured": busy(measured), "twin": busy(predicted)}
 pd.DataFrame({name: {f"p{q:g}_ms": np.quantile(values, q / 100) for q in (50, 90, 95, 99)}
               for name, values in runs.items()}).round(1)
 
@@ -144,9 +145,9 @@ figure
 #
 # Relative to their own medians, the measured and the predicted distribution have nearly the same shape, and
 # none of the three single queues has it: a request visits a dozen processes, each of which waits for its
-# turn on the same cores, so its time is a sum of many waits and not one. The *level* is another matter: at
-# 75 % of the machine each percent of CPU that the calibration is off is up to four percent of latency
-# (notebook 11 takes that apart). And the kernel lets about half of the short tasks that wake beside
+# turn on the same cores, so its time is a sum of many waits and not one. The *level* is another matter: the
+# record is of a slower machine than the calibration, and at 75 % of the machine each percent of CPU is up to
+# four percent of latency (notebook 11 takes that apart). And the kernel lets about half of the short tasks that wake beside
 # computing ones run at once, which the model's queue does not: its medians beside busy processes are too
 # high.
 #

@@ -109,8 +109,10 @@ figure
 # The formula needs popularity alone and meets both the simulation and the measurement: how fast a cache
 # refills is decided by who reads, not by how fast the stores are. What the stores decide is how long each
 # rebuild takes, and there the measured run is slower than the twin in the first second (p99 90 ms against
-# about half): Cassandra's code for these reads is not compiled yet, and the first collection of garbage
-# comes early.
+# about half): Cassandra's code for these reads is not compiled yet, the first collection of garbage comes
+# early, and in this record some pages that had waited for a rebuild read every author from Cassandra instead
+# of the list that another read had completed in the meantime, a fault that the twin showed and that is
+# repaired since.
 #
 # ## Exercises
 #
