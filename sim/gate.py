@@ -26,7 +26,7 @@ from sim.validation import cells
 BARS = {"cpu": 0.03, "p50": 0.10, "p95": 0.15}
 NOISE_FACTOR = 2.0  # a rung's own noise times this is allowed, where that is more than the bar
 WORST_FACTOR = 2.0  # a single rung may be off by this much more
-LEAST_NOISE_CORES = 0.005  # of a rung's CPU: the sum of the idle CPU of 25 processes, measured for 15 s, is known that well
+LEAST_NOISE_CORES = 0.005  # of a rung's CPU: the sum of the idle CPU of 25 processes, measured for 15 s, is no more exact
 LEAST = {"p50": 100, "p95": 200}  # requests of a route in a rung below which its statistic is not judged
 LADDER = 3  # rates at which a mix must occur for its stages to be rungs
 LEAST_OF_ROUTE = 40  # requests of a route in a rung for its statistics to be kept
