@@ -277,9 +277,10 @@ def demands(runs: Sequence[Measured], prior: Calibration, *, together: bool = Fa
     units, background = dict(prior.units), dict.fromkeys(services.WIDTHS, 0.0)
     fits: dict[str, _NodeFit] = {}
     alike = {unit for group in ALIKE for unit in group}
+    counted_units = dict.fromkeys(unit for run in runs for unit in run.work)
     for node in first.cores:
         measured = np.concatenate([run.cores.get(node, np.zeros(len(run.spans))) for run in runs])
-        own = [unit for unit in dict.fromkeys(unit for run in runs for unit in run.work) if unit.startswith(f"{node}.")]
+        own = [unit for unit in counted_units if unit.startswith(f"{node}.")]
         if not own or len(measured) < 5:
             background[node] = float(np.median(measured)) if len(measured) else 0.0
             continue

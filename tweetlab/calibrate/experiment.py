@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reports import accounts, record
 from scenarios import loader, spec
@@ -139,13 +140,18 @@ async def warm(lab: Session, screen: Screen, after_s: float) -> record.Run:
         screen.say(f"not yet warm: their CPU changed by {drift:+.1%}")
 
 
+def _last_stage(run: record.Run) -> tuple[accounts.Accounts, NDArray[np.bool_]]:
+    """Return the accounts of a run, and which of their windows are closed ones of its last stage."""
+    stages = accounts.stages_of(run.document)
+    found = accounts.of_run(run.series, stages)
+    return found, (found.stage == len(stages) - 1) & found.closed
+
+
 def rate_factor(anchor: record.Run) -> float:
     """Return by how much the rates of the ladders are raised on a machine that is faster, or lowered on a slower one, than that
     on which their highest rungs use three quarters.
     """
-    stages = accounts.stages_of(anchor.document)
-    found = accounts.of_run(anchor.series, stages)
-    inside = (found.stage == len(stages) - 1) & found.closed
+    found, inside = _last_stage(anchor)
     if not inside.any():
         return 1.0
     utilization = float(found.busy_cores[inside].mean()) / float(anchor.document["host"]["cores"])
@@ -166,9 +172,7 @@ def jvm_drift(run: record.Run) -> float:
     """Return how much the CPU of the JVMs, relative to all other processes, changed between the last two parts of a run's
     last stage. Relative, because the speed of a virtual machine changes for all of them alike.
     """
-    stages = accounts.stages_of(run.document)
-    found = accounts.of_run(run.series, stages)
-    inside = (found.stage == len(stages) - 1) & found.closed
+    found, inside = _last_stage(run)
     jvms = np.sum([found.cores[name][inside] for name in JVMS], axis=0)
     others = np.sum([cores[inside] for name, cores in found.cores.items() if name not in JVMS], axis=0)
     parts = (

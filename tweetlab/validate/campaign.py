@@ -37,8 +37,7 @@ KNOWN = (
     "them wait for a slice. The calibration chooses the slice that is right on the whole.",
     "Garbage collection of the JVMs is spread over their work; single pauses are not in the model. JVMs that have not yet "
     "compiled what is used take two to three times the CPU.",
-    "After a cache loss repeats of one load differ by a factor of two in the first seconds: a slot that is free a moment later "
-    "holds up all that wait.",
+    "After a cache loss repeats of one load differ by a factor of two in the mean of the 10 s after it.",
 )
 
 
